@@ -1,0 +1,171 @@
+"""The CPU backend: ONNX Runtime on the bundle's own graph, in arithmetic that does not saturate.
+
+On x86 CPUs without VNNI, ONNX Runtime's fused INT8 kernels add pairs of products in 16 bits and
+saturate: on one and the same file that costs points of accuracy that no GPU loses. `EXACT` keeps it
+from fusing Q/DQ pairs, so that every INT8 layer computes on the dequantized values in FP32, which
+holds their products exactly and agrees on every CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from edge_runtime.errors import InferenceError, ModelError
+from edge_runtime.tensors import Array, Feeds, Outputs, TensorSpec
+
+EXACT = {"session.disable_quant_qdq": "1"}
+"""Session settings under which INT8 arithmetic does not saturate."""
+
+VERSION = onnxruntime.__version__
+
+CpuSession: TypeAlias = onnxruntime.InferenceSession
+
+_ORT_TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "string": "object",
+}
+_ORT_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+class CpuRuntime:
+    """Loads graphs into ONNX Runtime.
+
+    Args:
+        threads: Threads that one inference uses; 0 means one for each core.
+    """
+
+    def __init__(self, *, threads: int = 0) -> None:
+        self._threads = threads
+
+    def load(self, data: bytes) -> CpuEngine:
+        """Loads a serialised ONNX model without external data.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run the graph; its reason is in the message.
+        """
+        return CpuEngine(open_session(data, threads=self._threads))
+
+
+class CpuEngine:
+    """A graph in ONNX Runtime, whose session serves any number of threads at a time."""
+
+    def __init__(self, session: CpuSession) -> None:
+        self._session: CpuSession | None = session
+        self.inputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_inputs()))
+        self.outputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_outputs()))
+        for spec in (*self.inputs, *self.outputs):
+            if spec.dtype == "bfloat16":
+                raise ModelError(
+                    f"Tensor {spec.name!r} is BF16, which numpy arrays cannot hold. Keep the "
+                    "model's inputs and outputs FP32; --precision bf16 makes the inside BF16."
+                )
+
+    def create_context(self) -> CpuContext:
+        """A new context on the shared session."""
+        if self._session is None:
+            raise InferenceError("This engine is closed.")
+        return CpuContext(self._session)
+
+    def close(self) -> None:
+        """Drops the session; it is freed with its last context."""
+        self._session = None
+
+
+class CpuContext:
+    """Runs one inference at a time. The work is done inside `enqueue`: a CPU has no stream."""
+
+    def __init__(self, session: CpuSession) -> None:
+        self._session = session
+        self._names = [output.name for output in session.get_outputs()]
+        self._outputs: Outputs | None = None
+
+    def enqueue(self, feeds: Feeds) -> None:
+        """Computes the outputs of `feeds`.
+
+        Raises:
+            InferenceError: A layer cannot combine the sizes it was given.
+        """
+        arrays = run_session(self._session, self._names, feeds)
+        self._outputs = dict(zip(self._names, arrays, strict=True))
+
+    def wait(self) -> Outputs:
+        """Returns the outputs of the last `enqueue`, once."""
+        outputs, self._outputs = self._outputs, None
+        if outputs is None:
+            raise InferenceError("Nothing was enqueued in this context.")
+        return outputs
+
+    def close(self) -> None:
+        """Nothing to free: the session belongs to the engine."""
+
+
+def open_session(
+    graph: bytes | str, *, threads: int = 0, exact: bool = True, lean: bool = False
+) -> CpuSession:
+    """A session on the CPU, of a serialised model or the path of one.
+
+    Args:
+        graph: The model.
+        threads: Threads that one inference uses; 0 means one for each core.
+        exact: False leaves ONNX Runtime's own defaults, whose INT8 kernels may saturate.
+        lean: Hold the weights once, not a second time in the layout that the CPU computes fastest
+            on: half the memory for a third more time.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # What it would print to stderr is in the exceptions.
+    options.intra_op_num_threads = threads
+    if lean:
+        level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.graph_optimization_level = level
+    if exact:
+        for key, value in EXACT.items():
+            options.add_session_config_entry(key, value)
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except _ORT_ERRORS as error:
+        raise ModelError(f"ONNX Runtime cannot load the graph: {_line(error)}") from error
+
+
+def run_session(session: CpuSession, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
+    """Runs a session and returns the named outputs, which belong to the caller.
+
+    Raises:
+        InferenceError: A layer cannot combine the sizes it was given.
+    """
+    try:
+        arrays: list[Array] = session.run(outputs, feeds)
+    except _ORT_ERRORS as error:
+        raise InferenceError(f"The model could not run on these inputs: {_line(error)}") from error
+    return arrays
+
+
+def _spec(argument: onnxruntime.NodeArg) -> TensorSpec:
+    """A `NodeArg` says `tensor(float)`, and None or a name where a dimension is dynamic."""
+    kind = argument.type.removeprefix("tensor(").removesuffix(")")
+    dtype = _ORT_TYPES.get(kind, kind)
+    if dtype != "bfloat16":
+        dtype = np.dtype(dtype).name
+    shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
+    return TensorSpec(argument.name, dtype, shape)
+
+
+def _line(error: Exception) -> str:
+    text = str(error).partition(" : ")[2] or str(error)
+    return " ".join(text.split())

@@ -1,0 +1,319 @@
+"""Builds bundles: model -> precision -> plan -> one file, and adds plans to bundles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import metadata
+from itertools import islice
+from typing import Any
+
+from edge_runtime.backends import registry
+from edge_runtime.backends.base import Plan
+from edge_runtime.backends.cpu import open_session, run_session
+from edge_runtime.bundle import Bundle, Manifest, add_plans, write_bundle
+from edge_runtime.bundle.manifest import DataRecord, ModelRecord
+from edge_runtime.config import BuildConfig, OptimizationProfile, Precision, digest
+from edge_runtime.data import Samples, Source, open_samples
+from edge_runtime.errors import BuildError, BundleError
+from edge_runtime.files import StrPath, check_writable
+from edge_runtime.metrics import AgreementMeter
+from edge_runtime.model import Model, read_model
+from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.rewrite import Rewritten, calibrate_model, rewrite
+from edge_runtime.precision.trt_cache import TrtCache, version_number
+from edge_runtime.progress import Progress, silent
+from edge_runtime.tensors import Array
+from edge_runtime.version import __version__
+from edge_runtime.vision.preprocess import Preprocessing
+
+GRAPH, CPU_GRAPH = "graph.onnx", "cpu.onnx"
+_COMPARED = 8  # Samples on which the bundle's graph is compared with the model itself.
+_CACHE_VERSION = "10.3.0"  # JetPack 6.1 and 6.2; the header of the TensorRT cache in a bundle.
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a bundle is built from.
+
+    Attributes:
+        model: The model.
+        config: The settings.
+        samples: Calibration data, if any.
+        cache: A calibration instead of data, if any.
+        preprocessing: How a picture becomes the input, if somebody said.
+    """
+
+    model: Model
+    config: BuildConfig
+    samples: Samples | None = None
+    cache: CalibrationCache | None = None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the result depends on: equal keys, equal bundles."""
+        data = self.samples.digest() if self.samples is not None else None
+        return digest(
+            {
+                "model": self.model.digest,
+                "name": self.model.name,
+                "config": self.config.to_json(),
+                "data": data,
+                "cache": digest(self.cache.to_json_bytes()) if self.cache is not None else None,
+                "preprocessing": _plain(self.preprocessing),
+                "tools": tools(),
+            }
+        )
+
+
+def build(
+    model: StrPath | Model,
+    config: BuildConfig | None = None,
+    *,
+    output: StrPath,
+    calibration: Source | CalibrationCache | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Builds a bundle from an ONNX model. If `output` already is that very bundle, nothing is done.
+
+    Args:
+        model: The FP32 model or its path.
+        config: The settings; FP32 without any.
+        output: The bundle's file, replaced if it exists; by convention `NAME.edge`.
+        calibration: What INT8 ranges are chosen from, and FP16 and BF16 ranges checked on: an
+            `ImageFolder`, a path, a list of feeds, or for INT8 the result of `calibrate`.
+        preprocessing: How a picture becomes the input; an `ImageFolder` brings its own.
+        progress: Told of every step.
+
+    Returns:
+        The bundle at `output`.
+
+    Raises:
+        EdgeRuntimeError: Anything is wrong with what was passed; `output` is then as it was.
+    """
+    if not isinstance(model, Model):
+        model = read_model(model)
+    config = config or BuildConfig()
+    samples = cache = None
+    if isinstance(calibration, CalibrationCache):
+        cache = calibration
+    elif calibration is not None:
+        samples = open_samples(calibration, model.inputs, preprocessing=preprocessing)
+        declared = getattr(calibration, "preprocessing", None)
+        preprocessing = preprocessing or declared
+    inputs = Inputs(model, config, samples, cache, preprocessing)
+    existing = up_to_date(inputs, output)
+    return existing if existing is not None else write(inputs, output, progress)
+
+
+def calibrate(
+    model: StrPath | Model,
+    data: Source,
+    config: BuildConfig | None = None,
+    *,
+    progress: Progress = silent,
+) -> CalibrationCache:
+    """Chooses the ranges of a model's INT8 tensors.
+
+    Args:
+        model: The FP32 model or its path.
+        data: An `ImageFolder`, a path or a list of feeds.
+        config: The method, and nodes to leave out; the mse method without any.
+        progress: Told of every step.
+
+    Returns:
+        The ranges, to save with `save(path)` or to pass to `build`.
+    """
+    if not isinstance(model, Model):
+        model = read_model(model)
+    config = replace(config or BuildConfig(), precision=Precision.INT8)
+    return calibrate_model(model, config, open_samples(data, model.inputs), progress)
+
+
+def up_to_date(inputs: Inputs, output: StrPath) -> Bundle | None:
+    """The bundle at `output` if it is sound and was built from exactly these inputs."""
+    try:
+        bundle = Bundle.open(output)
+        if bundle.manifest.build_key != inputs.key:
+            return None
+        bundle.verify()
+    except BundleError:
+        return None
+    return bundle
+
+
+def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundle:
+    """Builds a bundle whatever is at `output`; see `build`."""
+    check_writable(output, error=BundleError)
+    model, config = inputs.model, inputs.config
+    rewritten = rewrite(
+        model, config, samples=inputs.samples, cache=inputs.cache, progress=progress
+    )
+    report = rewritten.report
+    if inputs.samples is not None:
+        report["agreement"] = _agreement(model, rewritten, inputs.samples, progress)
+    plan, report["no_plan"] = _try_plan(rewritten.graph, config, model, progress)
+    contents = {GRAPH: rewritten.graph}
+    if rewritten.cpu_graph is not None:
+        contents[CPU_GRAPH] = rewritten.cpu_graph
+    if rewritten.cache is not None:
+        contents["calibration.json"] = rewritten.cache.to_json_bytes()
+        trt_cache = TrtCache.from_cache(rewritten.cache, version=version_number(_CACHE_VERSION))
+        contents["calibration.cache"] = trt_cache.format().encode()
+    if plan is not None:
+        contents[plan.key.entry] = plan.data
+    manifest = Manifest(
+        model=ModelRecord(model.name, model.digest),
+        config=config.to_json(),
+        inputs=model.inputs,
+        outputs=model.outputs,
+        build_key=inputs.key,
+        tools=tools(),
+        preprocessing=_plain(inputs.preprocessing),
+        data=_data_record(inputs, rewritten),
+        precision=report,
+        plans={} if plan is None else {plan.key.entry: plan.key},
+    )
+    progress("Writing the bundle", 0, 1)
+    bundle = write_bundle(output, manifest, contents)
+    progress("Writing the bundle", 1, 1)
+    return bundle
+
+
+def extend(
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    targets: tuple[str, ...] = (),
+    profile: OptimizationProfile | None = None,
+    progress: Progress = silent,
+) -> tuple[Bundle, bool]:
+    """Adds this machine's plan to a bundle, with no data set and no calibration.
+
+    Args:
+        bundle: The bundle; its file is replaced.
+        backend: `tensorrt-rtx`, `tensorrt`, or `auto` for the best that can be built here.
+        targets: GPU architectures for TensorRT-RTX.
+        profile: Shape ranges; the bundle's own without any.
+        progress: Told of every step.
+
+    Returns:
+        The bundle, and whether a plan was built: False if it had that plan already.
+
+    Raises:
+        BackendUnavailableError: No plan can be built here.
+        BuildError: The builder refused the graph.
+    """
+    own = bundle.manifest.build_config
+    config = replace(
+        own, backend=backend, targets=targets or own.targets, profile=profile or own.profile
+    )
+    name = backend if backend != "auto" else _best_builder()
+    builder = registry.create_builder(name, config.targets)
+    if builder.key.entry in bundle.plans and (profile is None or profile == own.profile):
+        bundle.verify()
+        return bundle, False
+    progress(f"Building the {name} plan", 0, 1)
+    plan = builder.build(bundle.read(GRAPH), config.optimization_profile)
+    progress(f"Building the {name} plan", 1, 1)
+    return add_plans(bundle, {plan.key: plan.data}), True
+
+
+def tools() -> dict[str, str]:
+    """Versions of what a build's result depends on; what is not installed is left out."""
+    versions = {"edge-runtime": __version__}
+    for name in ("numpy", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu12-libs"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _best_builder() -> str:
+    """The best backend that builds plans here.
+
+    Raises:
+        BackendUnavailableError: There is none.
+    """
+    plans = [entry for entry in registry.availability() if entry.name != "cpu"]
+    return next((entry.name for entry in plans if entry.can_build), plans[0].name)
+
+
+def _try_plan(
+    graph: bytes, config: BuildConfig, model: Model, progress: Progress
+) -> tuple[Plan | None, str | None]:
+    """A plan, or with backend `cpu` or `auto` none, and why not.
+
+    With `auto`, a plan that cannot be built is reported and recorded; the bundle is whole without.
+    """
+    if config.backend == "cpu":
+        return None, "none was asked for (backend cpu)"
+    backend = config.backend if config.backend != "auto" else _best_builder()
+    is_auto = config.backend == "auto"
+    if is_auto and not any(e.can_build for e in registry.availability() if e.name == backend):
+        return None, "no builder of plans is installed here"
+    builder = registry.create_builder(backend, config.targets)
+    dynamic = [spec for spec in model.inputs if not spec.is_static]
+    missing = [spec.name for spec in dynamic if spec.name not in config.profile]
+    if is_auto and missing:
+        return None, (
+            f"input {missing[0]!r} has dynamic dimensions: give its shapes, such as --shape "
+            f"{missing[0]}=MIN,OPT,MAX"
+        )
+    progress(f"Building the {backend} plan", 0, 1)
+    try:
+        plan = builder.build(graph, config.optimization_profile)
+    except BuildError as error:
+        if not is_auto:
+            raise
+        return None, str(error)
+    progress(f"Building the {backend} plan", 1, 1)
+    return plan, None
+
+
+def _agreement(
+    model: Model, rewritten: Rewritten, samples: Samples, progress: Progress
+) -> dict[str, Any]:
+    """How close the bundle's graph comes to the model on the first calibration samples."""
+    feeds = list(islice(samples, _COMPARED))
+    names = [spec.name for spec in model.outputs]
+
+    def outputs(graph: bytes, done: int) -> list[list[Array]]:
+        session = open_session(graph)  # One at a time: each holds a copy of the weights.
+        results = []
+        for feed in feeds:
+            results.append(run_session(session, names, feed))
+            progress("Comparing with the model", done + len(results), 2 * len(feeds))
+        return results
+
+    expected = outputs(model.proto.SerializeToString(), 0)
+    found = outputs(rewritten.cpu_graph or rewritten.graph, len(feeds))
+    figures = {}
+    for index, name in enumerate(names):
+        meter = AgreementMeter()
+        for reference, other in zip(expected, found, strict=True):
+            try:
+                meter.add(reference[index], other[index])
+            except ValueError as error:
+                raise BuildError(
+                    f"Output {name!r} of the rewritten graph cannot be compared with the model's: "
+                    f"{error}. The model is not fit for {rewritten.report['asked']}."
+                ) from error
+        figures[name] = meter.result().to_json()
+    return figures
+
+
+def _data_record(inputs: Inputs, rewritten: Rewritten) -> DataRecord | None:
+    if inputs.samples is not None:
+        samples = inputs.samples
+        return DataRecord(samples.digest(), len(samples), samples.description)
+    cache = rewritten.cache
+    if cache is None or cache.data_digest is None:
+        return None
+    return DataRecord(cache.data_digest, cache.samples, "a calibration cache")
+
+
+def _plain(preprocessing: Preprocessing | None) -> dict[str, Any] | None:
+    return None if preprocessing is None else preprocessing.to_json()

@@ -1,0 +1,37 @@
+"""The table of all lints, and the function that runs them over a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+
+from onnx import ModelProto
+
+from edge_runtime.check import hardware, interface, operators, quantization
+from edge_runtime.check.findings import Finding
+from edge_runtime.check.graph import GraphView
+from edge_runtime.config import OptimizationProfile
+
+RULES = (*interface.RULES, *operators.RULES, *quantization.RULES, *hardware.RULES)
+
+_NO_PROFILE: OptimizationProfile = MappingProxyType({})
+
+
+def run_lints(
+    proto: ModelProto,
+    *,
+    targets: Sequence[str] = (),
+    profile: OptimizationProfile = _NO_PROFILE,
+) -> tuple[Finding, ...]:
+    """What the lints have against a valid model: in the order of the table, then of the model.
+
+    Args:
+        proto: The model, its weights inline.
+        targets: GPU architectures to build for, such as `sm86`; may be empty.
+        profile: The shape ranges that are known so far, by input.
+
+    Raises:
+        ModelError: The shapes in the model contradict each other.
+    """
+    view = GraphView(proto, targets, profile)
+    return tuple(finding for rule in RULES for finding in rule.findings(view))

@@ -1,0 +1,107 @@
+"""Checks a model before it is built: the lints, then NVIDIA's own parser and builder if here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from types import MappingProxyType
+
+from edge_runtime.backends.tensorrt.profile import check_names, check_range
+from edge_runtime.check.findings import (
+    BuilderRun,
+    CheckReport,
+    Finding,
+    Outcome,
+    Scope,
+    Severity,
+)
+from edge_runtime.check.lints import run_lints
+from edge_runtime.check.vendor import ask_vendor
+from edge_runtime.config import OptimizationProfile
+from edge_runtime.errors import ConfigError
+from edge_runtime.model import Model, read_model
+
+_NO_PROFILE: OptimizationProfile = MappingProxyType({})
+_ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
+
+
+def check_model(
+    path: str | os.PathLike[str],
+    *,
+    targets: Sequence[str] = (),
+    profile: OptimizationProfile = _NO_PROFILE,
+    build: bool = True,
+) -> CheckReport:
+    """Says what TensorRT will have against an ONNX model, and what to do about it. Needs no GPU.
+
+    The lints always run. Where TensorRT-RTX is installed, its parser, which TensorRT shares, reads
+    the model too, and its builder builds a plan that is thrown away. Nothing is run.
+
+    Args:
+        path: The ONNX file.
+        targets: GPU architectures that the model is meant for, such as `sm87` (Orin) or `sm86`.
+        profile: Shape range by input name. Without one, the builder takes 1 for a dynamic first
+            axis; where another axis is dynamic nothing is built.
+        build: Whether to build a plan, which takes seconds to minutes.
+
+    Raises:
+        ConfigError: A target or a shape range makes no sense for the model.
+        ModelError: The file is not a valid ONNX model.
+    """
+    for target in targets:
+        if not re.fullmatch(r"sm\d{2,3}", target):
+            raise ConfigError(f"There is no target {target!r}; targets look like sm86 or sm87.")
+    model = read_model(path)
+    _check_profile(model, profile)
+    lints = run_lints(model.proto, targets=targets, profile=profile)
+    run, vendor = ask_vendor(model, targets=targets, profile=profile, build=build)
+    findings = _merge(lints, vendor, run)
+    return CheckReport(
+        model=model.name,
+        digest=model.digest,
+        findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))),
+        run=run,
+    )
+
+
+def _check_profile(model: Model, profile: OptimizationProfile) -> None:
+    check_names(profile, [spec.name for spec in model.inputs])
+    for spec in model.inputs:
+        # The range of a small integer tensor may be one of its values: the builder knows.
+        values = spec.is_static and len(spec.shape) <= 1 and spec.dtype in ("int32", "int64")
+        if spec.name in profile and not values:
+            check_range(spec.name, spec.shape, profile[spec.name])
+
+
+def _merge(
+    lints: Sequence[Finding], vendor: Sequence[Finding], run: BuilderRun
+) -> tuple[Finding, ...]:
+    """Both kinds of findings, each matter once.
+
+    What a lint explains gets NVIDIA's words too, and their severity where the lint's is less. What
+    a lint fears of TensorRT-RTX is dropped when TensorRT-RTX has just built the model.
+    """
+    merged = list(lints)
+    if run.outcome is Outcome.BUILT:
+        merged = [finding for finding in lints if finding.scope is not Scope.RTX]
+    for finding in vendor:
+        twin = next((i for i, lint in enumerate(merged) if _same(lint, finding)), None)
+        if twin is None:
+            merged.append(finding)
+        else:
+            lint = merged[twin]
+            severity = min(lint.severity, finding.severity, key=_ORDER.index)
+            message = f"{lint.message} {finding.message}"
+            merged[twin] = replace(lint, severity=severity, message=message)
+    return tuple(merged)
+
+
+def _same(lint: Finding, finding: Finding) -> bool:
+    return (
+        finding.op != ""
+        and lint.op == finding.op
+        and lint.scope == finding.scope
+        and finding.node in ("", lint.node)
+    )

@@ -1,0 +1,156 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+_JSON = "edge_runtime.json"
+_QUIET = "edge_runtime.quiet"
+
+FILE = click.Path(path_type=Path)
+"""A path; whether it is there, those say who open it."""
+
+PRECISIONS = ("int8", "fp16", "bf16", "fp32")
+METHODS = ("max", "percentile", "mse", "entropy")
+DEVICES = ("auto", "cpu", "tensorrt", "tensorrt-rtx")
+
+
+def _flag(name: str, *spellings: str, help: str) -> Callable[[Any], Any]:  # noqa: A002
+    """A flag that is kept for `wants_json` and its kind instead of being passed on."""
+
+    def keep(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta[name] = value
+
+    return click.option(
+        *spellings, is_flag=True, is_eager=True, expose_value=False, callback=keep, help=help
+    )
+
+
+json_option = _flag(_JSON, "--json", help="Print one JSON document on stdout and nothing else.")
+quiet_option = _flag(_QUIET, "-q", "--quiet", help="Print nothing but errors.")
+
+preprocess_option = click.option(
+    "--preprocess",
+    metavar="TEXT",
+    help="How a picture becomes the input, as KEY=VALUE,..., such as size=224x224,resize=crop. "
+    "Only size is needed; the others are resize, color, layout, scale, mean, std, dtype, "
+    "interpolation, pad, multiple and short_side.",
+)
+limit_option = click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Take at most N samples, evenly spaced.",
+)
+exclude_option = click.option(
+    "--exclude", metavar="NODE", multiple=True, help="Keep this node in FP32; may be repeated."
+)
+method_option = click.option(
+    "--method", type=click.Choice(METHODS), help="How INT8 ranges are chosen; mse by default."
+)
+percentile_option = click.option(
+    "--percentile",
+    metavar="P",
+    type=click.FloatRange(50, 100, min_open=True),
+    help="With --method percentile: the share of values to keep in range; 99.99 by default.",
+)
+shape_option = click.option(
+    "--shape",
+    "shapes",
+    metavar="NAME=MIN,OPT,MAX",
+    multiple=True,
+    help="Sizes of an input with dynamic dimensions, such as x=1x3x32x32,1x3x64x64,4x3x96x96; "
+    "may be repeated.",
+)
+target_option = click.option(
+    "--target",
+    "targets",
+    metavar="SM",
+    multiple=True,
+    help="GPU architecture, such as sm86; may be repeated.",
+)
+
+
+def wants_json() -> bool:
+    """Whether --json was given."""
+    return bool(click.get_current_context().meta.get(_JSON))
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return bool(click.get_current_context().meta.get(_QUIET))
+
+
+def read_shapes(shapes: Sequence[str]) -> dict[str, Any]:
+    """The optimization profile of `--shape NAME=MIN,OPT,MAX`, repeated.
+
+    Raises:
+        ConfigError: The shapes cannot be read.
+    """
+    from edge_runtime.config import ShapeRange
+
+    profile: dict[str, Any] = {}
+    for text in shapes:
+        name, equals, sizes = text.rpartition("=")
+        if not equals or not name:
+            raise click.BadParameter(
+                f"{text!r} is not NAME=MIN,OPT,MAX, such as x=1x3x32x32,1x3x64x64,4x3x96x96.",
+                param_hint="--shape",
+            )
+        if name in profile:
+            raise click.BadParameter(f"{name!r} is given twice.", param_hint="--shape")
+        profile[name] = ShapeRange.parse(sizes)
+    return profile
+
+
+def read_preprocessing(text: str | None) -> Any:
+    """The `Preprocessing` of `--preprocess`; None without it.
+
+    Raises:
+        ConfigError: The text cannot be read.
+    """
+    from edge_runtime.vision.preprocess import Preprocessing
+
+    return None if text is None else Preprocessing.from_text(text)
+
+
+def refuse(reason: str, **options: object) -> None:
+    """Refuses options that were given but would do nothing.
+
+    Args:
+        reason: Why, to follow `--name `.
+        options: What was given, by the option's name; empty or None is not given.
+
+    Raises:
+        UsageError: One was given.
+    """
+    for name, value in options.items():
+        if value is not None and value != ():
+            raise click.UsageError(f"--{name.replace('_', '-')} {reason}")
+
+
+def keep_apart(output: Path, *inputs: Path | None) -> None:
+    """Refuses to write over one of the files that are read.
+
+    Raises:
+        UsageError: `output` is one of `inputs`.
+    """
+    for path in inputs:
+        if path is not None and path.exists() and output.exists() and output.samefile(path):
+            raise click.UsageError(
+                f"{output} would be written over {path}, which is read. Name another file."
+            )
+
+
+def check_percentile(method: str, percentile: float | None) -> None:
+    """Refuses --percentile where ranges are chosen in another way.
+
+    Raises:
+        UsageError: `percentile` was given and `method` is another one.
+    """
+    if percentile is not None and method != "percentile":
+        raise click.UsageError(f"--percentile is for --method percentile, not for {method}.")

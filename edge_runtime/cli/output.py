@@ -1,0 +1,127 @@
+"""What a command says: a report or one JSON document on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from edge_runtime.cli.options import is_quiet, wants_json
+from edge_runtime.cli.text import printable
+from edge_runtime.progress import Progress, silent
+
+_WIDTH = 100  # Of what is not a terminal.
+
+
+def emit(plain: Mapping[str, Any], *report: RenderableType) -> None:
+    """Prints the result of a command: `plain` with --json, else the report, with --quiet nothing.
+
+    Args:
+        plain: The result as plain JSON values.
+        report: The same for people: lines and what the functions below make.
+    """
+    if wants_json():
+        click.echo(json.dumps(plain, indent=2, allow_nan=False))
+    elif not is_quiet():
+        console = _console(stderr=False)
+        with console.capture() as capture:
+            for part in report:
+                if isinstance(part, Table) and part.box is not None:
+                    console.print()
+                console.print(printable(part) if isinstance(part, str) else part)
+        lines = (line.rstrip() for line in capture.get().splitlines())
+        click.echo("\n".join(lines), color=console.is_terminal)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and what is to say about each; a name that comes again is left out."""
+    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    before = ""
+    for name, value in rows:
+        grid.add_row("" if name == before else name, printable(value))
+        before = name
+    return grid
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table with a heading; a column whose name starts with > is aligned to the right."""
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        result.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold"
+        )
+    for row in rows:
+        result.add_row(*map(printable, row))
+    return result
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Shows how far long work is: bars on a terminal, elsewhere a line when a phase begins."""
+    if wants_json() or is_quiet():
+        yield silent
+    elif sys.stderr.isatty():
+        with _bars() as bars:
+            yield _Phases(bars).update
+    else:
+        yield _Lines().update
+
+
+class _Phases:
+    """A bar for each phase, in the order in which they began."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def update(self, what: str, done: int, total: int) -> None:
+        steps = f"{done}/{total}" if total > 1 else ""
+        # One step has no half of it: its bar pulses until it is done.
+        shown = total if total > 1 or done else None
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=shown, steps=steps)
+        self._bars.update(self._tasks[what], completed=done, total=shown, steps=steps)
+
+
+class _Lines:
+    """A line for each phase."""
+
+    def __init__(self) -> None:
+        self._begun: set[str] = set()
+
+    def update(self, what: str, *_: int) -> None:
+        if what not in self._begun:
+            self._begun.add(what)
+            click.echo(f"{what} ...", err=True)
+
+
+def _bars() -> Bars:
+    return Bars(
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[steps]}", markup=False),
+        TimeElapsedColumn(),
+        console=_console(stderr=True),
+        transient=True,
+    )
+
+
+def _console(*, stderr: bool) -> Console:
+    """Names of tensors may look like rich's markup, so that is off."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)

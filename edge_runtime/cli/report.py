@@ -1,0 +1,177 @@
+"""What a bundle says about itself, in rows for people; shared by `build` and `inspect`."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.cli.text import counted, few, file_size, number, percent, short_digest, sqnr
+from edge_runtime.errors import BundleError
+from edge_runtime.strict_json import Value
+from edge_runtime.vision.preprocess import Preprocessing
+
+Row = tuple[str, str]
+
+_SHOWN_REASONS = 5
+_NO_GPU = "NVIDIA's builder made it, no GPU here ran it"
+_CPU_ITSELF = "graph.onnx, the very graph that plans are built from"
+_CPU_TWIN = (
+    "cpu.onnx, its twin: ONNX Runtime has no {type} kernels for the CPU, so that the twin computes "
+    "in FP32 and rounds to {type} after each node"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What became of a node of the model."""
+
+    name: str
+    op: str
+    precision: str
+    kept: str
+
+
+def layers(bundle: Bundle) -> list[Layer]:
+    """Every node, in the graph's order.
+
+    Raises:
+        BundleError: The manifest's report is not of the form that edge_runtime writes.
+    """
+    report = _report(bundle)
+    kept = {name: reason.text() for name, reason in report["kept"].members().items()}
+    found = []
+    for item in report["nodes"].items():
+        node = item.fields("name", "op", "precision")
+        name = node["name"].text()
+        found.append(Layer(name, node["op"].text(), node["precision"].text(), kept.get(name, "")))
+    return found
+
+
+def summary(bundle: Bundle) -> Iterator[Row]:
+    """The precision, the calibration, the agreement with the model and the plans.
+
+    Raises:
+        BundleError: As `layers`.
+    """
+    yield from _precision_rows(bundle)
+    yield from _calibration_rows(bundle)
+    yield from _agreement_rows(bundle)
+    yield from plan_rows(bundle)
+
+
+def plan_rows(bundle: Bundle) -> Iterator[Row]:
+    """The plans and what each is for, or why there is none."""
+    sizes = {entry.name: entry.size for entry in bundle.manifest.entries}
+    for name, key in bundle.plans.items():
+        yield "plan", f"{key}, {file_size(sizes[name])}: {_NO_GPU}"
+    if not bundle.plans:
+        reason = _report(bundle)["no_plan"]
+        yield "plan", "none" if reason.plain is None else f"none: {reason.text()}"
+
+
+def cpu_row(bundle: Bundle) -> Row:
+    """Which of its graphs the CPU runs, and why."""
+    if any(entry.name == "cpu.onnx" for entry in bundle.manifest.entries):
+        return "CPU runs", _CPU_TWIN.format(type=bundle.precision.value.upper())
+    return "CPU runs", _CPU_ITSELF
+
+
+def preprocessing_text(plain: Mapping[str, Any]) -> str:
+    """A preprocessing as `--preprocess` takes it, without settings of other ways to resize.
+
+    Raises:
+        ConfigError: These are not the settings of a preprocessing.
+    """
+    declared = Preprocessing.from_json(plain)
+    parts = []
+    for field in fields(declared):
+        value = getattr(declared, field.name)
+        if field.name in ("pad", "multiple", "short_side") and value == field.default:
+            continue
+        if isinstance(value, tuple):
+            value = ("x" if field.name == "size" else "/").join(f"{part:g}" for part in value)
+        elif isinstance(value, float):
+            value = number(value)
+        parts.append(f"{field.name}={value}")
+    return ", ".join(parts)
+
+
+def _report(bundle: Bundle) -> dict[str, Value]:
+    """The manifest's report; what it leaves out is empty."""
+    where = f"{bundle.path}: manifest.json: precision"
+    empty: dict[str, Any] = {
+        "nodes": [],
+        "kept": {},
+        "agreement": {},
+        "no_plan": None,
+        "always_zero": [],
+    }
+    return Value({**empty, **bundle.manifest.precision}, where, BundleError).members()
+
+
+def _precision_rows(bundle: Bundle) -> Iterator[Row]:
+    counts = Counter(layer.precision for layer in layers(bundle))
+    shown = [f"{counted(counts[name], 'node')} {name.upper()}" for name in narrow_first(counts)]
+    asked = bundle.precision.value.upper()
+    yield "precision", f"{asked}: {', '.join(shown)}" if shown else asked
+    reasons = defaultdict(list)
+    for layer in layers(bundle):
+        if layer.kept:
+            reasons[layer.kept].append(layer.name)
+    for reason, names in list(reasons.items())[:_SHOWN_REASONS]:
+        yield "kept FP32", f"{few(names)}: {reason}"
+    left = sum(len(names) for names in list(reasons.values())[_SHOWN_REASONS:])
+    if left:
+        yield "kept FP32", f"and {counted(left, 'node')} more: edge-runtime inspect --layers"
+
+
+def _calibration_rows(bundle: Bundle) -> Iterator[Row]:
+    report, data = _report(bundle), bundle.manifest.data
+    source = data.description if data is not None else "data that nobody recorded"
+    if "calibration" in report:
+        calibration = report["calibration"].fields("method", "samples")
+        yield "calibration", f"{calibration['method'].text()}, on {source}"
+    elif "ranges_checked_on" in report:
+        if report["ranges_checked_on"].integer(0):
+            yield "ranges", f"those of activations were checked on {source}"
+        else:
+            yield "ranges", "those of activations were not checked: give --calibration-data"
+    zeros = [name.text() for name in report["always_zero"].items()]
+    if zeros:
+        yield "always zero", f"{counted(len(zeros), 'tensor')} in calibration: {few(zeros)}"
+
+
+def _agreement_rows(bundle: Bundle) -> Iterator[Row]:
+    for name, value in _report(bundle)["agreement"].members().items():
+        figures = value.fields("max_error", "mean_error", "sqnr_db", "cosine", "top1", "equal")
+        equal, top1 = figures["equal"].plain is True, figures["top1"]
+        signal = figures["sqnr_db"]
+        text = sqnr(None if signal.plain is None else signal.number(), equal=equal)
+        if not equal:
+            text += f" SQNR, largest error {number(figures['max_error'].number())}"
+        if top1.plain is not None:
+            text += f", same top-1 in {percent(top1.number())}"
+        yield "agreement", f"{name}: {text} (with the model, on calibration samples)"
+
+
+def narrow_first(precisions: Iterable[str]) -> list[str]:
+    """Precisions from INT8 to FP32."""
+    order = ("int8", "fp16", "bf16", "fp32")
+    return sorted(precisions, key=lambda name: order.index(name) if name in order else len(order))
+
+
+def source_rows(bundle: Bundle) -> Iterator[Row]:
+    """What a bundle was made from, and with what."""
+    manifest = bundle.manifest
+    yield "model", f"{manifest.model.name}, {short_digest(manifest.model.digest)}"
+    for kind, specs in (("input", manifest.inputs), ("output", manifest.outputs)):
+        for spec in specs:
+            yield kind, f"{spec.name}: {spec}"
+    if manifest.preprocessing is not None:
+        yield "pictures", preprocessing_text(manifest.preprocessing)
+    if manifest.data is not None:
+        yield "data", f"{manifest.data.description}, {short_digest(manifest.data.digest)}"
+    yield "made with", ", ".join(f"{name} {version}" for name, version in manifest.tools.items())

@@ -1,0 +1,118 @@
+"""Compares two models on the same samples: two bundles, or a bundle and an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edge_runtime.backends.cpu import CpuRuntime
+from edge_runtime.bundle import Bundle
+from edge_runtime.data import Source, holds_pictures, open_samples
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import StrPath, open_file
+from edge_runtime.metrics import Agreement, AgreementMeter
+from edge_runtime.model import read_model
+from edge_runtime.progress import Progress, silent
+from edge_runtime.session import Session, load
+from edge_runtime.tensors import TensorSpec
+from edge_runtime.vision.preprocess import Preprocessing
+
+BUNDLE_MAGIC = b"PK\x03\x04"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        samples: How many samples both ran on.
+        outputs: The figures for each output of the reference.
+    """
+
+    samples: int
+    outputs: Mapping[str, Agreement]
+
+    def to_json(self) -> dict[str, object]:
+        """The figures as plain JSON values."""
+        outputs = {name: agreement.to_json() for name, agreement in self.outputs.items()}
+        return {"samples": self.samples, "outputs": outputs}
+
+
+def compare(
+    reference: StrPath,
+    other: StrPath,
+    data: Source,
+    *,
+    preprocessing: Preprocessing | None = None,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Runs two models on the same samples and measures how far their outputs are apart.
+
+    Args:
+        reference: A bundle or an ONNX file; the figures are relative to its outputs.
+        other: A bundle or an ONNX file with the same inputs and outputs.
+        data: An `ImageFolder`, a path or a list of feeds.
+        preprocessing: How a picture becomes the input; what a bundle declares without any.
+        limit: The most samples to take, evenly spaced.
+        progress: Told of every sample.
+
+    Raises:
+        ConfigError: The models' inputs or outputs differ, or pictures come without preprocessing.
+        DataError: A sample cannot be read or run.
+    """
+    with open_any(reference) as first, open_any(other) as second:
+        _check_alike(first, second, str(reference), str(other))
+        if preprocessing is None and holds_pictures(data):
+            preprocessing = declared_preprocessing(reference) or declared_preprocessing(other)
+        samples = open_samples(data, first.inputs, preprocessing=preprocessing, limit=limit)
+        meters = {spec.name: AgreementMeter() for spec in first.outputs}
+        for done, feeds in enumerate(samples, 1):
+            expected, found = first.run(feeds), second.run(feeds)
+            for name, meter in meters.items():
+                try:
+                    meter.add(expected[name], found[name])
+                except ValueError as error:
+                    raise DataError(f"Sample {done}, output {name!r}: {error}.") from error
+            progress("Comparing", done, len(samples))
+    return Comparison(len(samples), {name: meter.result() for name, meter in meters.items()})
+
+
+def is_bundle(path: StrPath) -> bool:
+    """Whether a file starts as a bundle does.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    with open_file(path, error=DataError) as file:
+        return file.read(len(BUNDLE_MAGIC)) == BUNDLE_MAGIC
+
+
+def declared_preprocessing(path: StrPath) -> Preprocessing | None:
+    """How a bundle's pictures become its input; None for other files or if it does not say."""
+    if not is_bundle(path):
+        return None
+    plain = Bundle.open(path).manifest.preprocessing
+    return None if plain is None else Preprocessing.from_json(plain)
+
+
+def open_any(path: StrPath) -> Session:
+    """Opens a bundle, or an ONNX file as it is, on the CPU."""
+    if is_bundle(path):
+        return load(path, device="cpu")
+    model = read_model(path)
+    return Session(CpuRuntime().load(model.proto.SerializeToString()), backend="cpu")
+
+
+def _check_alike(first: Session, second: Session, reference: str, other: str) -> None:
+    for kind in ("inputs", "outputs"):
+        ours, theirs = getattr(first, kind), getattr(second, kind)
+        if [(s.name, s.dtype) for s in ours] != [(s.name, s.dtype) for s in theirs]:
+            raise ConfigError(
+                f"{reference} and {other} cannot be compared: their {kind} are "
+                f"{_listed(ours)} and {_listed(theirs)}."
+            )
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name}: {spec}" for spec in specs)

@@ -1,0 +1,198 @@
+"""What to build: frozen settings whose digest is, with the model's, the key of a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, cast
+
+from edge_runtime.errors import ConfigError
+
+
+class Precision(str, Enum):
+    """The precision of a bundle's graph. One value: flags that contradict cannot be written."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+class CalibrationMethod(str, Enum):
+    """How the range of a tensor is chosen from what was observed.
+
+    `MAX` takes the largest absolute value; `PERCENTILE` clips the top share of values (Wu et al.
+    2020, arXiv 2004.09602); `MSE` takes the range with the least expected squared quantization
+    error; `ENTROPY` the one with the least KL divergence (Migacz, GTC 2017).
+    """
+
+    MAX = "max"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+    ENTROPY = "entropy"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """How ranges are chosen.
+
+    Attributes:
+        method: See `CalibrationMethod`.
+        percentile: Share of absolute values that stays inside the range, in percent; only for
+            `PERCENTILE`.
+    """
+
+    method: CalibrationMethod = CalibrationMethod.MSE
+    percentile: float = 99.99
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", _member(CalibrationMethod, self.method, "method"))
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"percentile is {self.percentile}; it must be above 50, at most 100.")
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRange:
+    """The shapes of one input that an optimization profile covers.
+
+    Attributes:
+        min: Smallest shape.
+        opt: The shape that the builder optimises for.
+        max: Largest shape.
+    """
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("min", "opt", "max"):
+            object.__setattr__(self, name, tuple(int(size) for size in getattr(self, name)))
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ConfigError(f"Shape {self}: min, opt and max must have the same rank.")
+        if not all(0 < a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
+            raise ConfigError(f"Shape {self}: each size must be positive, min <= opt <= max.")
+
+    @classmethod
+    def parse(cls, text: str) -> ShapeRange:
+        """Reads `1x3x32x32,1x3x640x640,4x3x960x960`, or one shape that serves as all three."""
+        try:
+            shapes = [tuple(int(size) for size in part.split("x")) for part in text.split(",")]
+        except ValueError:
+            shapes = []
+        if len(shapes) == 1:
+            shapes *= 3
+        if len(shapes) != 3:
+            raise ConfigError(
+                f"Shape {text!r} is not of the form MIN,OPT,MAX, such as "
+                "1x3x32x32,1x3x64x64,4x3x96x96."
+            )
+        return cls(*shapes)
+
+    def __str__(self) -> str:
+        return ",".join("x".join(map(str, shape)) for shape in (self.min, self.opt, self.max))
+
+
+OptimizationProfile = Mapping[str, ShapeRange]
+"""One shape range for each input that has a dynamic dimension (TensorRT's optimization profile)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildConfig:
+    """Everything about a build that changes its result, but for the model and the data.
+
+    Attributes:
+        precision: `fp32`, `fp16`, `bf16` or `int8`.
+        calibration: How ranges are chosen from the data.
+        profile: Shape range by input name, or its text such as `1x3x32x32,1x3x64x64,4x3x96x96`
+            (min, opt, max; one shape serves as all three); needed by TensorRT for inputs with
+            dynamic dimensions.
+        exclude: Names of nodes that keep FP32 whatever the precision.
+        backend: Whose plan the bundle carries beside the CPU graph: `auto` takes what this machine
+            can build, `cpu` none; `tensorrt` or `tensorrt-rtx` must succeed.
+        targets: GPU architectures for TensorRT-RTX, such as `sm86`; none means all from Ampere on.
+    """
+
+    precision: Precision = Precision.FP32
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    profile: Mapping[str, ShapeRange | str] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    backend: str = "auto"
+    targets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
+        profile = {
+            name: ShapeRange.parse(shapes) if isinstance(shapes, str) else shapes
+            for name, shapes in self.profile.items()
+        }
+        object.__setattr__(self, "profile", profile)
+        object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
+        object.__setattr__(self, "targets", tuple(sorted({t.lower() for t in self.targets})))
+        if self.backend not in ("auto", "cpu", "tensorrt", "tensorrt-rtx"):
+            raise ConfigError(
+                f"backend is {self.backend!r}; it must be auto, cpu, tensorrt or tensorrt-rtx."
+            )
+        if self.targets and self.backend in ("cpu", "tensorrt"):
+            raise ConfigError(
+                f"targets were given, but backend {self.backend!r} has none: they are for "
+                "tensorrt-rtx (a TensorRT plan is for the GPU that it is built on)."
+            )
+
+    @property
+    def optimization_profile(self) -> OptimizationProfile:
+        """`profile` without text."""
+        return cast("OptimizationProfile", self.profile)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values, as they stand in a bundle's manifest."""
+        plain = asdict(self)
+        plain["precision"] = self.precision.value
+        plain["calibration"]["method"] = self.calibration.method.value
+        plain["profile"] = {name: str(shapes) for name, shapes in sorted(self.profile.items())}
+        plain["exclude"] = list(self.exclude)
+        plain["targets"] = list(self.targets)
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> BuildConfig:
+        """The inverse of `to_json`.
+
+        Raises:
+            ConfigError: An unknown or missing setting, or one of the wrong kind.
+        """
+        try:
+            return cls(
+                **{
+                    **plain,
+                    "calibration": CalibrationConfig(**plain["calibration"]),
+                    "exclude": tuple(plain["exclude"]),
+                    "targets": tuple(plain["targets"]),
+                }
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(f"These build settings cannot be read: {error}.") from error
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest(value: object) -> str:
+    """SHA-256 of bytes, or of the canonical JSON of anything else, as `sha256:<hex>`."""
+    data = value if isinstance(value, bytes) else canonical_json(value)
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _member(kind: type[Enum], value: object, name: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(member.value) for member in kind)
+        raise ConfigError(f"{name} is {value!r}; it must be one of {choices}.") from None

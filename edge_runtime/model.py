@@ -1,0 +1,396 @@
+"""An ONNX file, read safely: a stranger's bytes in, a checked graph and its digest out.
+
+Nothing here trusts the file. The rules hold before ONNX Runtime or TensorRT sees a byte of it:
+sizes are bounded, external data must be regular files inside the model's folder, reached through no
+link, and the declared size of every tensor must be the size of its data. ONNX Runtime before 1.24
+follows links and `..` out of the folder, and later releases still follow hard links.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, Message
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto
+
+from edge_runtime.errors import ModelError
+from edge_runtime.files import StrPath, read_file
+from edge_runtime.tensors import TensorSpec
+
+MAX_BYTES = 2**31 - 1
+"""Largest model with its weights; a protobuf message cannot be larger."""
+
+MAX_NODES = 1_000_000
+_DESCRIPTIONS = ("doc_string", "metadata_props")
+_LARGE = 4096  # Bytes; larger tensors stay out of the copies for the checker and inference.
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked ONNX model, its weights inline and its descriptions stripped.
+
+    Attributes:
+        proto: The model. Whoever rewrites it works on a copy.
+        digest: `sha256:<hex>` of the graph and its weights. Names and producers of the file, doc
+            strings and metadata do not count; whether weights are external does not either.
+        inputs: The inputs that a caller feeds, in order; initialisers are not among them.
+        outputs: The outputs, in order.
+        name: The file's name without its folder.
+    """
+
+    proto: ModelProto
+    digest: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    name: str
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+        return max(
+            (entry.version for entry in self.proto.opset_import if entry.domain in ("", "ai.onnx")),
+            default=0,
+        )
+
+
+def read_model(path: StrPath) -> Model:
+    """Reads and checks an ONNX file with its external data.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, breaks a rule above or fails ONNX's checker.
+    """
+    path = Path(path)
+    data = read_file(path, limit=MAX_BYTES, error=ModelError)
+    if not data:
+        raise ModelError(f"{path} is empty (0 bytes); export or copy the model again.")
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(
+            f"{path} is not an ONNX model, or is cut off: its {len(data)} bytes cannot be parsed. "
+            "Export or copy it again."
+        ) from None
+    size = len(data)
+    del data
+    return model_from_proto(proto, name=path.name, folder=path.parent, size=size)
+
+
+def model_from_proto(
+    proto: ModelProto, *, name: str, folder: Path | None = None, size: int = 0
+) -> Model:
+    """Checks a model that is in memory already, by the same rules; `proto` is changed in place.
+
+    Args:
+        proto: The model.
+        name: What messages call it.
+        folder: Where external data may lie; none means there may be no external data.
+        size: Bytes of the protobuf, which count towards the limit.
+    """
+    if not proto.ir_version or not proto.opset_import or not proto.graph.node:
+        raise ModelError(
+            f"{name} is not an ONNX model: it has no IR version, no operator set or no nodes."
+        )
+    if not proto.graph.output:
+        raise ModelError(f"{name} has no outputs; there is nothing to compute.")
+    for field in ("producer_name", "producer_version", "domain", "model_version"):
+        proto.ClearField(field)
+    _strip_descriptions(proto, name)
+    _check_node_count(proto, name)
+    _load_external_data(proto, name, folder, size)
+    for tensor in _tensors(proto):
+        _check_size(tensor, name)
+    light = without_large_initializers(proto)
+    try:
+        onnx.checker.check_model(light)
+    except onnx.checker.ValidationError as error:
+        reason = " ".join(str(error).split("\n==> Context")[0].split())
+        raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
+    inferred = infer_shapes(light)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    fed = [value for value in proto.graph.input if value.name not in weights]
+    known = {value.name: value for value in inferred.graph.output}
+    return Model(
+        proto=proto,
+        digest=_digest(proto, light),
+        inputs=tuple(_spec(value, name, "Input") for value in fed),
+        outputs=tuple(
+            _spec(known.get(value.name, value), name, "Output") for value in proto.graph.output
+        ),
+        name=name,
+    )
+
+
+def without_large_initializers(proto: ModelProto) -> ModelProto:
+    """A copy whose large initialisers are inputs instead: all that checks and inference need."""
+    light = ModelProto()
+    for field, value in proto.ListFields():
+        if field.name != "graph":
+            _copy_field(light, field.name, value)
+    graph = proto.graph
+    for field, value in graph.ListFields():
+        if field.name != "initializer":
+            _copy_field(light.graph, field.name, value)
+    declared = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if not _is_large(tensor):
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    if light.ir_version < 4:  # Before IR 4 every initialiser must be an input too; keep it so.
+        light.ir_version = 4
+    return light
+
+
+def infer_shapes(light: ModelProto) -> ModelProto:
+    """ONNX's shape inference, which keeps what it cannot infer as it was."""
+    try:
+        return onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"The model's shapes contradict each other: {reason}") from error
+
+
+def _copy_field(target: ModelProto | GraphProto, name: str, value: object) -> None:
+    field = getattr(target, name)
+    if hasattr(field, "extend"):
+        field.extend(value)
+    elif hasattr(field, "CopyFrom"):
+        field.CopyFrom(value)
+    else:
+        setattr(target, name, value)
+
+
+def _nodes(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes and those of every subgraph of If, Loop and Scan."""
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        yield node
+        for graph in _subgraphs(node):
+            stack.extend(graph.node)
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _all_nodes(proto: ModelProto) -> Iterator[NodeProto]:
+    yield from _nodes(proto.graph.node)
+    for function in proto.functions:
+        yield from _nodes(function.node)
+
+
+def _tensors(proto: ModelProto) -> Iterator[TensorProto]:
+    graphs: list[GraphProto] = [proto.graph]
+    sparse: list[SparseTensorProto] = []
+    for node in _all_nodes(proto):
+        graphs += _subgraphs(node)
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse += attribute.sparse_tensors
+            if attribute.HasField("sparse_tensor"):  # Asking an unset field for its parts sets it.
+                sparse.append(attribute.sparse_tensor)
+    for graph in graphs:
+        yield from graph.initializer
+        sparse += graph.sparse_initializer
+    for tensor in sparse:
+        yield from (tensor.values, tensor.indices)
+
+
+def _strip_descriptions(message: Message, name: str) -> None:
+    """Drops what describes, and refuses text that is not UTF-8: protobuf hands it out as bytes."""
+    for field in _DESCRIPTIONS:
+        if field in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(field)
+    for entry, value in message.ListFields():
+        if entry.type not in (entry.TYPE_MESSAGE, entry.TYPE_STRING):
+            continue
+        for item in (value,) if isinstance(value, Message | str | bytes) else value:
+            if isinstance(item, Message):
+                _strip_descriptions(item, name)
+            elif isinstance(item, bytes):
+                raise ModelError(f"{name} is damaged: the text {item[:80]!r} in it is not UTF-8.")
+
+
+def _check_node_count(proto: ModelProto, name: str) -> None:
+    """Counts nodes with local functions inlined: a few functions can call for billions."""
+    bodies = {(f.domain, f.name, f.overload): list(_nodes(f.node)) for f in proto.functions}
+    calls = {
+        key: {(node.domain, node.op_type, node.overload) for node in body} & bodies.keys()
+        for key, body in bodies.items()
+    }
+    sizes: dict[tuple[str, str, str], int] = {}
+
+    def count(nodes: Iterable[NodeProto]) -> int:
+        total = sum(sizes.get((node.domain, node.op_type, node.overload), 1) for node in nodes)
+        if total > MAX_NODES:
+            raise ModelError(f"{name} has more than {MAX_NODES} nodes, which is beyond the limit.")
+        return total
+
+    try:
+        for key in TopologicalSorter(calls).static_order():
+            sizes[key] = count(bodies[key])
+    except CycleError:
+        raise ModelError(f"{name} has local functions that call each other in a circle.") from None
+    count(_nodes(proto.graph.node))
+
+
+def _load_external_data(proto: ModelProto, name: str, folder: Path | None, size: int) -> None:
+    for tensor in _tensors(proto):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            tensor.ClearField("data_location")  # Inline is the same, whether it is said or not.
+            if tensor.external_data:
+                raise ModelError(
+                    f"{name}: tensor {tensor.name!r} has external data and inline data."
+                )
+            continue
+        if folder is None:
+            raise ModelError(f"{name}: tensor {tensor.name!r} has external data; save it inline.")
+        data = _read_external(tensor, name, folder)
+        size += len(data)
+        if size > MAX_BYTES:
+            raise ModelError(f"{name} has more than {MAX_BYTES} bytes with its external data.")
+        tensor.raw_data = data
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+
+
+def _read_external(tensor: TensorProto, name: str, folder: Path) -> bytes:
+    what = f"{name}: the external data of tensor {tensor.name!r}"
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    unknown = set(entries) - {"location", "offset", "length", "checksum"}
+    if unknown or "location" not in entries:
+        raise ModelError(
+            f"{what} is described wrongly: its keys are {', '.join(entries) or 'none'}."
+        )
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or -1)
+    except ValueError:
+        raise ModelError(f"{what} has an offset or length that is not a number.") from None
+    wanted = _wanted_bytes(tensor)
+    if offset < 0 or wanted is None or length not in (-1, wanted):
+        raise ModelError(
+            f"{what} is {length} bytes at offset {offset}, but its shape and type take {wanted}."
+        )
+    location = entries["location"]
+    parts = location.replace("\\", "/").split("/")
+    if not all(parts) or ":" in parts[0] or {".", ".."} & {*parts} or "\0" in location:
+        raise ModelError(f"{what} lies at {location!r}, which is not a plain path in its folder.")
+    descriptor = _open_inside(folder, parts, what)
+    try:
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
+            raise ModelError(
+                f"{what} is in {location!r}, which is not a regular file or has links."
+            )
+        if offset + wanted > info.st_size:
+            raise ModelError(
+                f"{what} needs bytes {offset} to {offset + wanted} of {location!r}, which has "
+                f"{info.st_size}; copy it again."
+            )
+        with open(descriptor, "rb", closefd=False) as file:  # It would not open a folder.
+            file.seek(offset)
+            return file.read(wanted)
+    finally:
+        os.close(descriptor)
+
+
+def _open_inside(folder: Path, parts: list[str], what: str) -> int:
+    """Opens folder/parts, following no link; part by part, so that none can be swapped."""
+    try:
+        current = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        for index, part in enumerate(parts):
+            kind = os.O_DIRECTORY if index < len(parts) - 1 else os.O_NONBLOCK
+            try:
+                following = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=current)
+            finally:
+                os.close(current)
+            current = following
+    except FileNotFoundError:
+        raise ModelError(f"{what} is missing: there is no {'/'.join(parts)} beside it.") from None
+    except OSError as error:
+        raise ModelError(
+            f"{what} cannot be opened at {'/'.join(parts)!r} ({error.strerror}); links are refused."
+        ) from error
+    return current
+
+
+def _wanted_bytes(tensor: TensorProto) -> int | None:
+    """Bytes that the tensor's shape and type take; None where they make no sense."""
+    if any(size < 0 for size in tensor.dims) or tensor.data_type == TensorProto.STRING:
+        return None
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1):
+        return (count + 1) // 2
+    try:
+        return count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    except KeyError:
+        return None
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    """Whether a tensor is too much to copy for the checker. Its size is checked here instead."""
+    return tensor.HasField("raw_data") and len(tensor.raw_data) > _LARGE
+
+
+def _check_size(tensor: TensorProto, name: str) -> None:
+    """ONNX's checker never sees large initialisers, and lets pass what is too long."""
+    found = len(tensor.raw_data) or 4 * len(tensor.float_data)
+    found = found or 8 * (len(tensor.int64_data) + len(tensor.double_data))
+    wanted = _wanted_bytes(tensor)
+    if found and found != wanted:
+        raise ModelError(
+            f"{name}: tensor {tensor.name!r} has {found} bytes, but its shape "
+            f"{list(tensor.dims)} and type take {wanted}."
+        )
+
+
+def _digest(proto: ModelProto, light: ModelProto) -> str:
+    """SHA-256 of the light copy's bytes and of each large initialiser, so nothing is held twice."""
+    small = {tensor.name for tensor in light.graph.initializer}
+    hasher = hashlib.sha256(light.SerializeToString(deterministic=True))
+    for tensor in proto.graph.initializer:
+        if tensor.name not in small:
+            hasher.update(f"\0{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())
+            hasher.update(tensor.raw_data)
+    return "sha256:" + hasher.hexdigest()
+
+
+def _spec(value: ValueInfoProto, name: str, kind: str) -> TensorSpec:
+    tensor = value.type.tensor_type
+    known = tensor.elem_type in TensorProto.DataType.values()[1:]
+    if not value.type.HasField("tensor_type") or not known:
+        raise ModelError(f"{name}: {kind.lower()} {value.name!r} is not a tensor of a known type.")
+    if not tensor.HasField("shape"):
+        raise ModelError(
+            f"{name}: {kind.lower()} {value.name!r} declares no shape; export the model with one "
+            "(dimensions may be dynamic, but their number must be known)."
+        )
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return TensorSpec(value.name, dtype_name(tensor.elem_type), shape)
+
+
+def dtype_name(elem_type: int) -> str:
+    """numpy's name of an ONNX element type, or ONNX's own where numpy has none."""
+    if elem_type == TensorProto.STRING:
+        return "object"
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(elem_type)).name

@@ -1,0 +1,1 @@
+"""ONNX to ONNX: the precision is written into the graph itself."""

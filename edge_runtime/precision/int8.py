@@ -1,0 +1,153 @@
+"""Writes a placement into a graph: QuantizeLinear/DequantizeLinear pairs and INT8 weights.
+
+All is symmetric INT8 with zero point 0, the only kind that TensorRT takes: activations with one
+scale a tensor, weights with one a channel, stored as INT8 with a DequantizeLinear behind them. Bias
+stays FP32: TensorRT refuses the INT32 bias that other quantizers write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper
+
+from edge_runtime.precision.graph import Graph, Names, set_initializers, set_nodes
+from edge_runtime.precision.placement import Activation, Placement, Weight
+from edge_runtime.precision.ranges import LEVELS
+from edge_runtime.tensors import Array
+
+MIN_OPSET = 13
+"""Q/DQ by channel came with operator set 13."""
+
+_SHARE_WITHIN = 1.25
+"""A tensor that is read with two ranges takes the larger for both if it is at most so much larger:
+one INT8 copy is cheaper than two, for at most 2 dB of that tensor's precision."""
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+def quantize(proto: ModelProto, placement: Placement, amax: Mapping[str, float]) -> None:
+    """Writes Q/DQ pairs and INT8 weights into a prepared model, in place.
+
+    Args:
+        proto: The model for which `placement` was made.
+        placement: What becomes INT8.
+        amax: The absolute value that level 127 stands for, for each of `placement.tensors`. A
+            tensor that only ever was zero, 0.0, gets the scale of 1.0.
+    """
+    writer = _Writer(proto)
+    by_node: dict[str, list[Activation | Weight]] = {}
+    entries: list[Activation | Weight] = [*placement.activations, *placement.weights]
+    for entry in entries:
+        by_node.setdefault(entry.node, []).append(entry)
+    ranges = _shared(placement.activations, amax)
+    for node in writer.graph.nodes:
+        for entry in by_node.get(node.name, ()):
+            if isinstance(entry, Weight):
+                node.input[entry.index] = writer.weight(entry)
+            else:
+                value = ranges[entry.tensor, entry.range_of]
+                node.input[entry.index] = writer.activation(entry.tensor, value)
+        writer.nodes.append(node)
+    set_initializers(proto, writer.values)
+    set_nodes(proto, writer.nodes)
+
+
+def quantize_weight(weight: Array, axis: int | None) -> tuple[Array, Array]:
+    """Rounds an FP32 array to symmetric INT8.
+
+    Returns:
+        The int8 array of the same shape, and the float32 scale, a scalar or one for each index
+        along `axis`: the largest absolute value / 127, or 1 / 127 where all is zero.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis) if axis is not None else None
+    scale = scale_of(np.abs(weight).max(axis=others))
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    levels = np.rint(weight / scale.reshape(shape))
+    return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scale
+
+
+def scale_of(amax: Array | float) -> Array:
+    """The float32 scale of a range; a range of zero counts as one of 1.0."""
+    bound = np.asarray(amax, dtype=np.float64)
+    scale = np.where(bound > 0, bound, 1.0) / LEVELS
+    return np.maximum(scale, _SMALLEST_SCALE).astype(np.float32)
+
+
+def _shared(
+    activations: Iterable[Activation], amax: Mapping[str, float]
+) -> dict[tuple[str, str], float]:
+    """The range of each (tensor, whose range); near ones of a tensor become one."""
+    by_tensor: dict[str, dict[str, float]] = {}
+    for entry in activations:
+        by_tensor.setdefault(entry.tensor, {})[entry.range_of] = amax[entry.range_of]
+    result = {}
+    for tensor, ranges in by_tensor.items():
+        largest = max(ranges.values())
+        for range_of, value in ranges.items():
+            near = largest <= value * _SHARE_WITHIN
+            result[tensor, range_of] = largest if near else value
+    return result
+
+
+class _Writer:
+    """Makes the Q/DQ nodes and their constants, one pair for each tensor and scale."""
+
+    def __init__(self, proto: ModelProto) -> None:
+        self.graph = Graph(proto)
+        self.nodes: list[NodeProto] = []
+        self.values: dict[str, Array] = {}
+        self._names = Names(proto)
+        self._done: dict[tuple[str, float | int | None], str] = {}
+        self._zero = ""
+
+    def activation(self, tensor: str, amax: float) -> str:
+        """The name of `tensor` behind a Q/DQ pair of that range."""
+        key = (tensor, amax)
+        if key not in self._done:
+            scale = self._constant(f"{tensor}.scale", scale_of(amax))
+            if not self._zero:
+                self._zero = self._constant("int8_zero", np.int8(0))
+            levels = self._names.new(f"{tensor}.int8")
+            self._done[key] = self._names.new(f"{tensor}.dequantized")
+            self._add("QuantizeLinear", tensor, (tensor, scale, self._zero), levels)
+            self._add("DequantizeLinear", tensor, (levels, scale, self._zero), self._done[key])
+        return self._done[key]
+
+    def weight(self, entry: Weight) -> str:
+        """The name of a weight behind the DequantizeLinear of its INT8 form."""
+        key = (entry.tensor, entry.axis)
+        if key not in self._done:
+            weight = self.graph.constant(entry.tensor)
+            assert weight is not None, entry
+            levels, scale = quantize_weight(weight, entry.axis)
+            inputs = (
+                self._constant(f"{entry.tensor}.int8", levels),
+                self._constant(f"{entry.tensor}.scale", scale),
+                self._constant(f"{entry.tensor}.zero", np.zeros(scale.shape, dtype=np.int8)),
+            )
+            self._done[key] = self._names.new(f"{entry.tensor}.dequantized")
+            self._add("DequantizeLinear", entry.tensor, inputs, self._done[key], axis=entry.axis)
+        return self._done[key]
+
+    def _constant(self, name: str, value: Array | np.int8) -> str:
+        name = self._names.new(name)
+        self.values[name] = np.asarray(value)
+        return name
+
+    def _add(
+        self,
+        op: str,
+        tensor: str,
+        inputs: tuple[str, ...],
+        output: str,
+        *,
+        axis: int | None = None,
+    ) -> None:
+        node = helper.make_node(op, inputs, [output], name=self._names.new(f"{tensor}.{op}"))
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)

@@ -1,0 +1,121 @@
+"""Chooses the range of an INT8 tensor from its histogram.
+
+Quantization is symmetric: scale = amax / 127, q = clip(round(x / scale), -127, 127). All methods
+take values as spread evenly inside each of the histogram's narrow bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edge_runtime.config import CalibrationConfig, CalibrationMethod
+from edge_runtime.precision.histogram import Floats, Histogram
+
+LEVELS = 127
+_COARSE = 0.5 ** (np.arange(12 * 8) / 8)  # Candidates an eighth of an octave apart, down to 2**-12.
+_MOST_CLIPPED = 0.005
+_FINE = 0.5 ** (np.arange(-7, 8) / 64)
+
+
+def choose_amax(histogram: Histogram, config: CalibrationConfig) -> float:
+    """The absolute value that the largest quantized level stands for; 0.0 for a tensor of zeros."""
+    if config.method is CalibrationMethod.MAX or histogram.amax == 0.0:
+        return histogram.amax
+    lower, upper, counts = histogram.bins()
+    if counts.size == 0:
+        return histogram.amax
+    if config.method is CalibrationMethod.PERCENTILE:
+        return _percentile(histogram, config.percentile, lower, upper, counts)
+    cost = squared_error if config.method is CalibrationMethod.MSE else divergence
+    return _search(cost, histogram.amax, lower, upper, counts)
+
+
+def squared_error(amax: float, lower: Floats, upper: Floats, counts: Floats) -> float:
+    """The sum of squared quantization errors, rounding and clipping, of all counted values.
+
+    In units of the scale, the integral of (u - q(u))**2 from 0 to r is i/12 + (r - i)**3 / 3,
+    where i = min(round(r), 127): whole cells add 1/12 each, and beyond the last the error grows
+    freely.
+    """
+    scale = amax / LEVELS
+    low, high = lower / scale, upper / scale
+    width = high - low
+    # A bin without width holds one value; half a unit of the sixth digit is as good as none.
+    width = np.maximum(width, 1e-6 * np.maximum(high, 1e-30))
+    error = (_cumulative_error(low + width) - _cumulative_error(low)) / width
+    return float((error * counts).sum() * scale * scale)
+
+
+def _cumulative_error(r: Floats) -> Floats:
+    cell = np.minimum(np.rint(r), LEVELS)
+    result: Floats = cell / 12 + (r - cell) ** 3 / 3
+    return result
+
+
+def _percentile(
+    histogram: Histogram, percentile: float, lower: Floats, upper: Floats, counts: Floats
+) -> float:
+    """The value below which `percentile` percent of all absolute values lie, zeros included."""
+    wanted = histogram.total * percentile / 100 - (histogram.total - counts.sum())
+    reached = np.cumsum(counts)
+    index = min(int(np.searchsorted(reached, wanted)), counts.size - 1)
+    inside = 1 - (reached[index] - wanted) / counts[index]
+    value = lower[index] + (upper[index] - lower[index]) * min(max(inside, 0.0), 1.0)
+    return float(value) if value > 0 else histogram.amax
+
+
+def divergence(amax: float, lower: Floats, upper: Floats, counts: Floats) -> float:
+    """The KL divergence from the clipped distribution to its quantized form (Migacz, GTC 2017).
+
+    P is the distribution of the values with all that lies beyond the range moved into the last
+    level; Q spreads each level's own share evenly over the level. Zeros quantize exactly and count
+    in neither. The bins are narrower than the levels wherever the range ends, so a short range
+    never wins for want of resolution. The other way to collapse, a range so short that nearly
+    everything is clipped into one level, which then stands for itself, costs infinity.
+    """
+    scale = amax / LEVELS
+    total = counts.sum()
+    edges = (np.arange(LEVELS + 1) + 0.5) * scale
+    cumulative = np.concatenate([[0.0], np.cumsum(counts)])
+    knots = np.concatenate([lower[:1], upper])
+    below = np.interp(edges, knots, cumulative, left=0.0)
+    level = np.diff(np.concatenate([[0.0], below])) / total  # Share of values in levels 0 to 127.
+    beyond = 1.0 - level.sum()
+    if beyond > _MOST_CLIPPED:
+        return np.inf
+    width = np.full(level.size, scale)
+    width[0] = scale / 2
+    inside = upper <= edges[-1]
+    share, span = counts[inside] / total, np.maximum((upper - lower)[inside], 1e-30)
+    own = float((share * np.log(share / span)).sum())
+    p, q = level.copy(), level / max(1.0 - beyond, 1e-12)
+    p[-1] += beyond
+    used = p > 0
+    return (
+        own
+        + _xlogy(beyond, width[-1])
+        - float((p[used] * np.log(np.maximum(q[used], 1e-9) / width[used])).sum())
+    )
+
+
+def _xlogy(share: float, width: float) -> float:
+    """share * log(share / width), the entropy of what lies beyond the range in the last level."""
+    return share * float(np.log(share / width)) if share > 0 else 0.0
+
+
+def _search(
+    cost: Callable[[float, Floats, Floats, Floats], float],
+    amax: float,
+    lower: Floats,
+    upper: Floats,
+    counts: Floats,
+) -> float:
+    """The range with the least cost: a pass over 12 octaves on merged bins, then a fine one."""
+    first = np.flatnonzero(np.diff(np.floor(np.log2(lower) * 64), prepend=-np.inf))
+    last = np.append(first[1:], lower.size) - 1
+    merged = lower[first], upper[last], np.add.reduceat(counts, first)
+    best = float(min(_COARSE * amax, key=lambda candidate: cost(candidate, *merged)))
+    fine = [candidate for candidate in _FINE * best if candidate <= amax]
+    return float(min(fine, key=lambda candidate: cost(candidate, lower, upper, counts)))

@@ -1,0 +1,1 @@
+"""Pictures: how they are read and how they become input tensors."""
