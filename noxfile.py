@@ -43,7 +43,10 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("codespell")
-    session.run("lint-imports")
+    if sys.version_info >= (3, 11):
+        session.run("lint-imports")
+    else:
+        session.warn("import-linter needs Python 3.11: the direction of imports is not checked.")
 
 
 @nox.session(python=False)
@@ -83,18 +86,15 @@ def oldest(session: nox.Session) -> None:
 @nox.parametrize("extra", [nox.param("core", id="core"), nox.param("build", id="build")])
 def partial(session: nox.Session, extra: str) -> None:
     """What an installation without the extras, or with one, can do; from the wheel."""
-    bundle = Path(session.create_tmp()).resolve() / "digits.edge"
-    model = "tests/data/digits.onnx"
-    session.run(
-        sys.executable, "-m", "edge_runtime", "build", model, "-o", str(bundle), external=True
-    )
+    bundle = str(Path(session.create_tmp()).resolve() / "digits.edge")
+    session.run(sys.executable, "tests/partial/make_bundle.py", bundle, external=True)
     session.install("." if extra == "core" else f".[{extra}]", *TEST_TOOLS)
     session.run(
         "pytest",
         "--quiet",
         f"tests/partial/test_{extra}.py",
         *session.posargs,
-        env={BUNDLE: str(bundle)},
+        env={BUNDLE: bundle},
     )
 
 

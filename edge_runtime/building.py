@@ -8,13 +8,14 @@ from itertools import islice
 from typing import Any
 
 from edge_runtime.backends import registry
-from edge_runtime.backends.base import Plan
+from edge_runtime.backends.base import Builder, Plan
 from edge_runtime.backends.cpu import open_session, run_session
+from edge_runtime.backends.tensorrt.profile import check_profile, example_range, missing_range
 from edge_runtime.bundle import Bundle, Manifest, add_plans, write_bundle
 from edge_runtime.bundle.manifest import DataRecord, ModelRecord
 from edge_runtime.config import BuildConfig, OptimizationProfile, Precision, digest
 from edge_runtime.data import Samples, Source, open_samples
-from edge_runtime.errors import BuildError, BundleError
+from edge_runtime.errors import BuildError, BundleError, ConfigError
 from edge_runtime.files import StrPath, check_writable
 from edge_runtime.metrics import AgreementMeter
 from edge_runtime.model import Model, read_model
@@ -145,15 +146,21 @@ def up_to_date(inputs: Inputs, output: StrPath) -> Bundle | None:
 
 def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundle:
     """Builds a bundle whatever is at `output`; see `build`."""
-    check_writable(output, error=BundleError)
     model, config = inputs.model, inputs.config
+    # What can be refused is refused before the long work.
+    check_writable(output, error=BundleError)
+    check_profile(config.profile, model.inputs)
+    builder, no_plan = _plan_builder(config, model)
     rewritten = rewrite(
         model, config, samples=inputs.samples, cache=inputs.cache, progress=progress
     )
     report = rewritten.report
     if inputs.samples is not None:
         report["agreement"] = _agreement(model, rewritten, inputs.samples, progress)
-    plan, report["no_plan"] = _try_plan(rewritten.graph, config, model, progress)
+    plan = None
+    if builder is not None:
+        plan, no_plan = _try_plan(builder, rewritten.graph, config, progress)
+    report["no_plan"] = no_plan
     contents = {GRAPH: rewritten.graph}
     if rewritten.cpu_graph is not None:
         contents[CPU_GRAPH] = rewritten.cpu_graph
@@ -215,7 +222,7 @@ def extend(
         bundle.verify()
         return bundle, False
     progress(f"Building the {name} plan", 0, 1)
-    plan = builder.build(bundle.read(GRAPH), config.optimization_profile)
+    plan = builder.build(bundle.read(GRAPH), config.profile)
     progress(f"Building the {name} plan", 1, 1)
     return add_plans(bundle, {plan.key: plan.data}), True
 
@@ -241,35 +248,39 @@ def _best_builder() -> str:
     return next((entry.name for entry in plans if entry.can_build), plans[0].name)
 
 
-def _try_plan(
-    graph: bytes, config: BuildConfig, model: Model, progress: Progress
-) -> tuple[Plan | None, str | None]:
-    """A plan, or with backend `cpu` or `auto` none, and why not.
-
-    With `auto`, a plan that cannot be built is reported and recorded; the bundle is whole without.
-    """
+def _plan_builder(config: BuildConfig, model: Model) -> tuple[Builder | None, str | None]:
+    """What builds the plan, or with backend `cpu` or `auto` nothing, and why not."""
     if config.backend == "cpu":
         return None, "none was asked for (backend cpu)"
-    backend = config.backend if config.backend != "auto" else _best_builder()
     is_auto = config.backend == "auto"
+    backend = _best_builder() if is_auto else config.backend
     if is_auto and not any(e.can_build for e in registry.availability() if e.name == backend):
         return None, "no builder of plans is installed here"
     builder = registry.create_builder(backend, config.targets)
-    dynamic = [spec for spec in model.inputs if not spec.is_static]
-    missing = [spec.name for spec in dynamic if spec.name not in config.profile]
-    if is_auto and missing:
-        return None, (
-            f"input {missing[0]!r} has dynamic dimensions: give its shapes, such as --shape "
-            f"{missing[0]}=MIN,OPT,MAX"
-        )
-    progress(f"Building the {backend} plan", 0, 1)
+    for spec in model.inputs:
+        if not spec.is_static and spec.name not in config.profile:
+            if not is_auto:
+                raise ConfigError(missing_range(spec.name, spec.shape))
+            return None, (
+                f"input {spec.name!r} has dynamic dimensions: give its shapes, such as --shape "
+                f"{spec.name}={example_range(spec.shape)}"
+            )
+    return builder, None
+
+
+def _try_plan(
+    builder: Builder, graph: bytes, config: BuildConfig, progress: Progress
+) -> tuple[Plan | None, str | None]:
+    """A plan, or with backend `auto` none, and why not: the bundle is whole without one."""
+    what = f"Building the {builder.key.backend} plan"
+    progress(what, 0, 1)
     try:
-        plan = builder.build(graph, config.optimization_profile)
+        plan = builder.build(graph, config.profile)
     except BuildError as error:
-        if not is_auto:
+        if config.backend != "auto":
             raise
         return None, str(error)
-    progress(f"Building the {backend} plan", 1, 1)
+    progress(what, 1, 1)
     return plan, None
 
 
@@ -312,7 +323,9 @@ def _data_record(inputs: Inputs, rewritten: Rewritten) -> DataRecord | None:
     cache = rewritten.cache
     if cache is None or cache.data_digest is None:
         return None
-    return DataRecord(cache.data_digest, cache.samples, "a calibration cache")
+    return DataRecord(
+        cache.data_digest, cache.samples, f"{cache.samples} samples, calibrated earlier"
+    )
 
 
 def _plain(preprocessing: Preprocessing | None) -> dict[str, Any] | None:

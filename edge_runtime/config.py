@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import ConfigError
 
@@ -48,10 +48,17 @@ class CalibrationConfig:
     method: CalibrationMethod = CalibrationMethod.MSE
     percentile: float = 99.99
 
+    if TYPE_CHECKING:  # What may be passed is wider than what is kept.
+
+        def __init__(
+            self, method: CalibrationMethod | str = ..., percentile: float = ...
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", _member(CalibrationMethod, self.method, "method"))
         if not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile is {self.percentile}; it must be above 50, at most 100.")
+        object.__setattr__(self, "percentile", float(self.percentile))  # 100 is 100.0.
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +125,22 @@ class BuildConfig:
 
     precision: Precision = Precision.FP32
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    profile: Mapping[str, ShapeRange | str] = field(default_factory=dict)
+    profile: OptimizationProfile = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     backend: str = "auto"
     targets: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:  # What may be passed is wider than what is kept.
+
+        def __init__(
+            self,
+            precision: Precision | str = ...,
+            calibration: CalibrationConfig = ...,
+            profile: Mapping[str, ShapeRange | str] = ...,
+            exclude: Iterable[str] = ...,
+            backend: str = ...,
+            targets: Iterable[str] = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
@@ -129,6 +148,15 @@ class BuildConfig:
             name: ShapeRange.parse(shapes) if isinstance(shapes, str) else shapes
             for name, shapes in self.profile.items()
         }
+        for name, shapes in profile.items():
+            if not isinstance(shapes, ShapeRange):
+                raise ConfigError(
+                    f"The profile of input {name!r} is {shapes!r}; it must be a ShapeRange, or "
+                    "text such as 1x3x32x32,1x3x64x64,4x3x96x96."
+                )
+        for name in ("exclude", "targets"):
+            if isinstance(getattr(self, name), str):  # It is a sequence too, of letters.
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be a list of names.")
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         object.__setattr__(self, "targets", tuple(sorted({t.lower() for t in self.targets})))
@@ -141,11 +169,6 @@ class BuildConfig:
                 f"targets were given, but backend {self.backend!r} has none: they are for "
                 "tensorrt-rtx (a TensorRT plan is for the GPU that it is built on)."
             )
-
-    @property
-    def optimization_profile(self) -> OptimizationProfile:
-        """`profile` without text."""
-        return cast("OptimizationProfile", self.profile)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values, as they stand in a bundle's manifest."""

@@ -81,7 +81,7 @@ def atomic_write(path: StrPath, *, error: Fail = EdgeRuntimeError) -> Iterator[A
                 if mode is not None:
                     os.fchmod(descriptor, mode)
                 os.fsync(descriptor)
-                temporary.replace(target)
+                os.replace(temporary, target)
                 _sync_folder(target.parent)
             except OSError as reason:
                 raise error(_cannot_write(shown, reason)) from reason

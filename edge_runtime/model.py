@@ -108,23 +108,25 @@ def model_from_proto(
     _load_external_data(proto, name, folder, size)
     for tensor in _tensors(proto):
         _check_size(tensor, name)
-    light = without_large_initializers(proto)
-    try:
-        onnx.checker.check_model(light)
-    except onnx.checker.ValidationError as error:
-        reason = " ".join(str(error).split("\n==> Context")[0].split())
-        raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
-    inferred = infer_shapes(light)
     weights = {tensor.name for tensor in proto.graph.initializer}
     fed = [value for value in proto.graph.input if value.name not in weights]
-    known = {value.name: value for value in inferred.graph.output}
+    inputs = tuple(_spec(value, name, "Input") for value in fed)
+    for value in proto.graph.output:  # Before the checker, which would not say which one it is.
+        _spec(value, name, "Output")
+    light = without_large_initializers(proto)
+    digest = _digest(proto, light)
+    del light.graph.value_info[:]  # Other tools may have left them behind; they decide nothing.
+    try:
+        onnx.checker.check_model(light)
+        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split("\n==> Context")[0].split())
+        raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
     return Model(
         proto=proto,
-        digest=_digest(proto, light),
-        inputs=tuple(_spec(value, name, "Input") for value in fed),
-        outputs=tuple(
-            _spec(known.get(value.name, value), name, "Output") for value in proto.graph.output
-        ),
+        digest=digest,
+        inputs=inputs,
+        outputs=tuple(_spec(value, name, "Output") for value in inferred.graph.output),
         name=name,
     )
 
@@ -154,11 +156,7 @@ def without_large_initializers(proto: ModelProto) -> ModelProto:
 
 def infer_shapes(light: ModelProto) -> ModelProto:
     """ONNX's shape inference, which keeps what it cannot infer as it was."""
-    try:
-        return onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"The model's shapes contradict each other: {reason}") from error
+    return onnx.shape_inference.infer_shapes(light, data_prop=True)
 
 
 def _copy_field(target: ModelProto | GraphProto, name: str, value: object) -> None:

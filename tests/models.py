@@ -38,7 +38,8 @@ class Net:
 
     def constant(self, name: str, value: object) -> str:
         """Adds an initialiser: float32 unless the value is an array of another type."""
-        array = value if isinstance(value, np.ndarray) else np.asarray(value, np.float32)
+        typed = isinstance(value, np.ndarray | np.generic)
+        array = np.asarray(value) if typed else np.asarray(value, np.float32)
         self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
@@ -74,7 +75,12 @@ class Net:
         """The model with these FP32 outputs."""
         shapes = shapes or {}
         values = [helper.make_tensor_value_info(o, FLOAT, shapes.get(o)) for o in outputs]
-        graph = helper.make_graph(self.nodes, "net", self.inputs, values, self.initializers)
+        inputs = list(self.inputs)
+        if self.ir_version < 4:
+            for weight in self.initializers:
+                kind, dims = weight.data_type, weight.dims
+                inputs.append(helper.make_tensor_value_info(weight.name, kind, dims))
+        graph = helper.make_graph(self.nodes, "net", inputs, values, self.initializers)
         opsets = [helper.make_opsetid("", self.opset)]
         proto = helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
         if not shapes:  # A model must say how many dimensions its outputs have.
@@ -294,8 +300,13 @@ def constant_nodes() -> ModelProto:
     w = net.op("Constant", name="w", value=value)
     w = net.op("Mul", w, net.op("Constant", name="third", value_float=1 / 3), name="w3")
     y = net.op("Conv", x, w, name="c1")
-    batch = net.op("Slice", net.op("Shape", y), net.constant("from", np.array([0])),
-                   net.constant("to", np.array([1])), name="batch")
+    batch = net.op(
+        "Slice",
+        net.op("Shape", y),
+        net.constant("from", np.array([0])),
+        net.constant("to", np.array([1])),
+        name="batch",
+    )
     rest = net.op("Constant", name="rest", value_ints=[-1])
     y = net.op("Reshape", y, net.op("Concat", batch, rest, axis=0), name="flat")
     w = net.weight("fc.w", 1024, 16)
@@ -316,11 +327,7 @@ def ir_3() -> ModelProto:
     """A model of the days when each initialiser was an input too."""
     net = Net(opset=9, ir_version=3)
     x = net.op("Relu", net.conv("c1", net.input("x", PICTURE), (16, 16)), name="r1")
-    proto = net.proto(net.conv("c2", x, (16, 32)))
-    for tensor in proto.graph.initializer:
-        value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        proto.graph.input.append(value)
-    return proto
+    return net.proto(net.conv("c2", x, (16, 32)))
 
 
 def functions() -> ModelProto:
@@ -423,8 +430,8 @@ def save_external(
     proto: ModelProto, folder: Path, *, location: str = "net.data", name: str = "net.onnx"
 ) -> Path:
     """Writes a model whose weights lie in a second file."""
+    copy = ModelProto()
+    copy.CopyFrom(proto)
     path = folder / name
-    onnx.save_model(
-        proto, path, save_as_external_data=True, location=location, size_threshold=0
-    )
+    onnx.save_model(copy, path, save_as_external_data=True, location=location, size_threshold=0)
     return path

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -29,7 +28,12 @@ _ORT_TYPES = {
     "float": "float32",
     "double": "float64",
     "string": "object",
+    **{f"{kind}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "float16": "float16",
+    "bool": "bool",
 }
+"""numpy's names of ONNX Runtime's element types, of those that it hands out as numpy arrays."""
+
 _ORT_ERRORS = (
     ort_errors.EPFail,
     ort_errors.Fail,
@@ -67,12 +71,6 @@ class CpuEngine:
         self._session: CpuSession | None = session
         self.inputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_inputs()))
         self.outputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_outputs()))
-        for spec in (*self.inputs, *self.outputs):
-            if spec.dtype == "bfloat16":
-                raise ModelError(
-                    f"Tensor {spec.name!r} is BF16, which numpy arrays cannot hold. Keep the "
-                    "model's inputs and outputs FP32; --precision bf16 makes the inside BF16."
-                )
 
     def create_context(self) -> CpuContext:
         """A new context on the shared session."""
@@ -122,8 +120,8 @@ def open_session(
         graph: The model.
         threads: Threads that one inference uses; 0 means one for each core.
         exact: False leaves ONNX Runtime's own defaults, whose INT8 kernels may saturate.
-        lean: Hold the weights once, not a second time in the layout that the CPU computes fastest
-            on: half the memory for a third more time.
+        lean: For one of many sessions in turn: hold the weights once, not a second time in the
+            layout that the CPU computes fastest on, and let idle threads sleep, not spin.
 
     Raises:
         ModelError: ONNX Runtime cannot run the graph.
@@ -134,12 +132,15 @@ def open_session(
     if lean:
         level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         for key, value in EXACT.items():
             options.add_session_config_entry(key, value)
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except _ORT_ERRORS as error:
+        return onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+    except (*_ORT_ERRORS, UnicodeDecodeError) as error:  # A reason may quote what is no UTF-8.
         raise ModelError(f"ONNX Runtime cannot load the graph: {_line(error)}") from error
 
 
@@ -159,13 +160,18 @@ def run_session(session: CpuSession, outputs: Sequence[str], feeds: Feeds) -> li
 def _spec(argument: onnxruntime.NodeArg) -> TensorSpec:
     """A `NodeArg` says `tensor(float)`, and None or a name where a dimension is dynamic."""
     kind = argument.type.removeprefix("tensor(").removesuffix(")")
-    dtype = _ORT_TYPES.get(kind, kind)
-    if dtype != "bfloat16":
-        dtype = np.dtype(dtype).name
+    if kind not in _ORT_TYPES:
+        raise ModelError(
+            f"Tensor {argument.name!r} is {kind}, which numpy arrays cannot hold. Keep the model's "
+            "inputs and outputs FP32; --precision bf16 makes the inside BF16."
+        )
     shape = tuple(size if isinstance(size, int) else -1 for size in argument.shape)
-    return TensorSpec(argument.name, dtype, shape)
+    return TensorSpec(argument.name, _ORT_TYPES[kind], shape)
 
 
 def _line(error: Exception) -> str:
-    text = str(error).partition(" : ")[2] or str(error)
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        text = error.object.decode(errors="backslashreplace")
+    text = text.partition(" : ")[2] or text
     return " ".join(text.split())

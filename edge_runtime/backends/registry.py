@@ -37,7 +37,7 @@ class Availability:
 
 def availability() -> tuple[Availability, ...]:
     """Every backend, best first."""
-    return (_tensorrt(), _tensorrt_rtx(), Availability("cpu", True, True, ""))
+    return (_tensorrt(), _tensorrt_rtx(), _cpu())
 
 
 def choose(bundle: Bundle, device: str) -> tuple[str, Sequence[str]]:
@@ -88,6 +88,12 @@ def create_builder(backend: str, targets: Sequence[str]) -> Builder:
     from edge_runtime.backends import tensorrt_rtx
 
     return tensorrt_rtx.create_builder(targets)
+
+
+def _cpu() -> Availability:
+    can_build = find_spec("onnx") is not None
+    reason = "" if can_build else "onnx is not installed: pip install 'edge-runtime[build]'"
+    return Availability("cpu", can_build, True, reason)
 
 
 def _tensorrt() -> Availability:

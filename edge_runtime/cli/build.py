@@ -160,13 +160,13 @@ def _recipe(flags: _Flags) -> Recipe | None:
 
 def _config(flags: _Flags, recipe: Recipe | None) -> BuildConfig:
     """The recipe's settings, or the defaults, under those that were given."""
-    from edge_runtime.config import BuildConfig, CalibrationConfig
+    from edge_runtime.config import BuildConfig, CalibrationConfig, CalibrationMethod, Precision
 
     base = recipe.build if recipe else BuildConfig()
     config = BuildConfig(
-        precision=base.precision if flags.precision is None else flags.precision,  # type: ignore[arg-type]
+        precision=Precision(flags.precision or base.precision),
         calibration=CalibrationConfig(
-            method=flags.method or base.calibration.method,  # type: ignore[arg-type]
+            method=CalibrationMethod(flags.method or base.calibration.method),
             percentile=flags.percentile or base.calibration.percentile,
         ),
         profile={**base.profile, **options.read_shapes(flags.shapes)},

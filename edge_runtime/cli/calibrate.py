@@ -91,11 +91,13 @@ def command(**given: Any) -> None:
     """Calibrates, or converts."""
     flags = _Flags(**given)
     _check(flags)
-    from edge_runtime.config import BuildConfig, CalibrationConfig, Precision
+    from edge_runtime.config import BuildConfig, CalibrationConfig, CalibrationMethod, Precision
     from edge_runtime.model import read_model
+    from edge_runtime.precision.trt_cache import version_number
 
+    version = version_number(flags.trt_version or "10.3.0")
     ranges = CalibrationConfig(
-        method=flags.method or "mse",  # type: ignore[arg-type]
+        method=CalibrationMethod(flags.method or "mse"),
         percentile=flags.percentile or 99.99,
     )
     config = BuildConfig(precision=Precision.INT8, calibration=ranges, exclude=flags.exclude)
@@ -110,7 +112,7 @@ def command(**given: Any) -> None:
         cache, unused = _from_trt_cache(flags.from_trt_cache, model, config)
     else:
         cache = _calibrate(flags, model, config)
-    _write(flags, cache, target)
+    _write(cache, target, flags.trt_cache, version)
     _emit(cache, written, unused)
 
 
@@ -172,21 +174,20 @@ def _from_trt_cache(
     return cache, [name for name in ranges if name not in cache.ranges]
 
 
-def _write(flags: _Flags, cache: CalibrationCache, target: Path) -> None:
-    from edge_runtime.precision.trt_cache import TrtCache, version_number
+def _write(cache: CalibrationCache, target: Path, trt_target: Path | None, version: int) -> None:
+    from edge_runtime.precision.trt_cache import TrtCache
 
-    text = ""
-    if flags.trt_cache is not None:  # Before anything is written: a name may not fit its format.
-        version = version_number(flags.trt_version or "10.3.0")
-        text = TrtCache.from_cache(cache, version=version).format()
+    if trt_target is None:
+        cache.save(target)
+        return
+    text = TrtCache.from_cache(cache, version=version).format()  # Names may not fit its format.
     cache.save(target)
-    if flags.trt_cache is not None:
-        with atomic_write(flags.trt_cache, error=CalibrationCacheError) as file:
-            file.write(text.encode())
+    with atomic_write(trt_target, error=CalibrationCacheError) as file:
+        file.write(text.encode())
 
 
 def _emit(cache: CalibrationCache, written: list[Path], unused: list[str]) -> None:
-    samples = counted(cache.samples, "sample") if cache.samples else "samples that it does not name"
+    samples = counted(cache.samples, "sample") if cache.samples else "unknown data"
     rows = [
         ("model", short_digest(cache.model_digest)),
         ("method", f"{cache.method}, on {samples}"),

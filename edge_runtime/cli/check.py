@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +12,11 @@ import click
 
 from edge_runtime.cli import options, output
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import counted
+from edge_runtime.cli.text import counted, few
 from edge_runtime.errors import ModelError
 
 if TYPE_CHECKING:
-    from edge_runtime.check import CheckReport
+    from edge_runtime.preflight import CheckReport, Finding
 
 _HELP = """Say what TensorRT will have against an ONNX model, and what to do about it. Nothing is
 run, and no GPU is needed: lints look at the graph, and where TensorRT-RTX is installed, NVIDIA's
@@ -48,7 +51,7 @@ def command(
     if file_kind(model) is Kind.BUNDLE:
         raise ModelError(f"{model} is a bundle; check the ONNX model that it was built from.")
     profile = options.read_shapes(shapes)
-    from edge_runtime.check import check_model
+    from edge_runtime.preflight import check_model
 
     report = check_model(model, targets=targets, profile=profile, build=not no_build)
     _emit(report)
@@ -57,17 +60,25 @@ def command(
 
 
 def _emit(report: CheckReport) -> None:
-    rows = []
+    alike: dict[Finding, list[str]] = defaultdict(list)
     for finding in report.findings:
-        where = f"{finding.node}\n{finding.op}" if finding.op else finding.node or "the model"
-        words = f"{finding.message}\n{finding.hint}"
-        rows.append((finding.severity.value, where, words, finding.scope.value, finding.rule))
-    columns = ("severity", "node, operator", "why, and what to do", "scope", "rule")
-    counts = [
-        counted(sum(row[0] == severity for row in rows), severity)
-        for severity in ("error", "warning", "note")
-    ]
-    parts = [output.table(columns, rows)] if rows else []
+        where = f"{finding.node} ({finding.op})" if finding.op else finding.node or "the model"
+        alike[replace(finding, node="", op="")].append(where)
+    rows: list[tuple[str, str]] = []
+    for finding, nodes in alike.items():
+        apart = [("", "")] if rows else []
+        rows += [*apart, (finding.severity.value, "\n".join(_lines(finding, nodes)))]
+    severities = Counter(finding.severity.value for finding in report.findings)
+    counts = [counted(severities[severity], severity) for severity in ("error", "warning", "note")]
+    parts = [output.table(("severity", "where, why, and what to do"), rows)] if rows else []
     run = report.run
     last = f"{run.builder}: {run.detail}" if run.builder else run.detail
     output.emit(report.to_json(), f"{report.model}: {', '.join(counts)}", *parts, last)
+
+
+def _lines(finding: Finding, nodes: list[str]) -> Iterator[str]:
+    yield few(nodes)
+    yield finding.message
+    yield finding.hint
+    only = ", not for a Jetson's TensorRT" if finding.scope.value == "tensorrt-rtx" else ""
+    yield f"[{finding.rule}; for {finding.scope.value}{only}]"

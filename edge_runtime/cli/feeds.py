@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edge_runtime.data.arrays import load_arrays
 from edge_runtime.data.folder import ARRAYS
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import open_file
 from edge_runtime.tensors import Array, TensorSpec
 from edge_runtime.vision.preprocess import EXAMPLE, Preprocessing
 
@@ -72,6 +73,8 @@ def _read(
             f"--input {file}: the model has the inputs {', '.join(spec.name for spec in specs)}; "
             f"say which this is, as --input {specs[0].name}={file}."
         )
+    with open_file(file, error=DataError):  # A wrong path is the likelier mistake.
+        pass
     if preprocessing is None:
         raise ConfigError(
             f"{file} is no .npy or .npz, and the bundle does not say how a picture becomes input "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.console import RenderableType
 
 from edge_runtime.cli import options, output, report
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import counted, file_size, number, short_digest
+from edge_runtime.cli.text import counted, file_size, number, short_digest, tensorrt_version
 from edge_runtime.errors import CalibrationCacheError
 from edge_runtime.files import read_file
 
@@ -127,13 +128,14 @@ def _model(path: Path, layers: bool) -> _View:
 
 
 def _weights(model: Model) -> Counter[str]:
-    """How many values the initialisers have, by type."""
-    from math import prod
-
+    """How many values the initialisers and constants of the main graph have, by type."""
     from edge_runtime.model import dtype_name
 
+    graph = model.proto.graph
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    stored = [a.t for node in constants for a in node.attribute if a.HasField("t")]
     counts: Counter[str] = Counter()
-    for tensor in model.proto.graph.initializer:
+    for tensor in [*graph.initializer, *stored]:
         counts[dtype_name(tensor.data_type)] += prod(tensor.dims)
     return counts
 
@@ -146,7 +148,7 @@ def _calibration(path: Path, layers: bool) -> _View:
     from edge_runtime.precision.calibration_cache import CalibrationCache
 
     cache = CalibrationCache.load(path)
-    samples = counted(cache.samples, "sample") if cache.samples else "samples that it does not name"
+    samples = counted(cache.samples, "sample") if cache.samples else "unknown data"
     data = f", {short_digest(cache.data_digest)}" if cache.data_digest else ""
     rows = [
         ("model", short_digest(cache.model_digest)),
@@ -173,7 +175,7 @@ def _tensorrt_cache(path: Path, layers: bool) -> _View:
     cache = TrtCache.parse(data, where=str(path))
     ranges = cache.to_ranges()
     rows = [
-        ("TensorRT", f"{cache.version}, {cache.algorithm}"),
+        ("TensorRT", f"{tensorrt_version(cache.version)}, {cache.algorithm}"),
         ("model", "it does not say"),
         ("ranges", counted(len(ranges), "tensor")),
     ]

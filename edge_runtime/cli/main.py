@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -39,6 +40,9 @@ Examples:
   edge-runtime check model.onnx
   edge-runtime build model.onnx -o model.edge --precision fp16
   edge-runtime inspect model.edge
+
+Exit codes: 0 done; 1 it cannot be done, or what was checked or compared is not good enough; 2 the
+command line is wrong; 130 interrupted.
 """
 
 
@@ -57,8 +61,11 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        from edge_runtime.cli.log import warnings_shown  # logging is slow to load for --help.
+
         try:
-            return super().invoke(ctx)
+            with warnings_shown(ctx):
+                return super().invoke(ctx)
         except EdgeRuntimeError as error:
             _fail(ctx, type(error).__name__, str(error))
         except ModuleNotFoundError as error:
@@ -95,7 +102,8 @@ def main() -> None:
 
 
 def _fail(ctx: click.Context, kind: str, message: str) -> NoReturn:
-    if wants_json():
-        click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
+    with suppress(OSError):  # It may be stdout that failed.
+        if wants_json():
+            click.echo(json.dumps({"error": {"type": kind, "message": message}}, indent=2))
     click.echo(f"Error: {printable(message)}", err=True)
     ctx.exit(1)

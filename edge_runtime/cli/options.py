@@ -8,14 +8,16 @@ from typing import Any
 
 import click
 
+from edge_runtime.config import CalibrationMethod, Precision, ShapeRange
+
 _JSON = "edge_runtime.json"
 _QUIET = "edge_runtime.quiet"
 
 FILE = click.Path(path_type=Path)
 """A path; whether it is there, those say who open it."""
 
-PRECISIONS = ("int8", "fp16", "bf16", "fp32")
-METHODS = ("max", "percentile", "mse", "entropy")
+PRECISIONS = tuple(precision.value for precision in Precision)
+METHODS = tuple(method.value for method in CalibrationMethod)
 DEVICES = ("auto", "cpu", "tensorrt", "tensorrt-rtx")
 
 
@@ -31,7 +33,7 @@ def _flag(name: str, *spellings: str, help: str) -> Callable[[Any], Any]:  # noq
 
 
 json_option = _flag(_JSON, "--json", help="Print one JSON document on stdout and nothing else.")
-quiet_option = _flag(_QUIET, "-q", "--quiet", help="Print nothing but errors.")
+quiet_option = _flag(_QUIET, "-q", "--quiet", help="Show no progress and no warnings.")
 
 preprocess_option = click.option(
     "--preprocess",
@@ -80,20 +82,18 @@ def wants_json() -> bool:
     return bool(click.get_current_context().meta.get(_JSON))
 
 
-def is_quiet() -> bool:
-    """Whether --quiet was given."""
-    return bool(click.get_current_context().meta.get(_QUIET))
+def is_quiet(ctx: click.Context | None = None) -> bool:
+    """Whether --quiet was given, in the current context if in none other."""
+    return bool((ctx or click.get_current_context()).meta.get(_QUIET))
 
 
-def read_shapes(shapes: Sequence[str]) -> dict[str, Any]:
+def read_shapes(shapes: Sequence[str]) -> dict[str, ShapeRange]:
     """The optimization profile of `--shape NAME=MIN,OPT,MAX`, repeated.
 
     Raises:
         ConfigError: The shapes cannot be read.
     """
-    from edge_runtime.config import ShapeRange
-
-    profile: dict[str, Any] = {}
+    profile: dict[str, ShapeRange] = {}
     for text in shapes:
         name, equals, sizes = text.rpartition("=")
         if not equals or not name:
@@ -142,7 +142,7 @@ def keep_apart(output: Path, *inputs: Path | None) -> None:
     for path in inputs:
         if path is not None and path.exists() and output.exists() and output.samefile(path):
             raise click.UsageError(
-                f"{output} would be written over {path}, which is read. Name another file."
+                f"{output} is read, and would be overwritten. Name another file."
             )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich import box
@@ -18,29 +19,32 @@ from rich.table import Table
 
 from edge_runtime.cli.options import is_quiet, wants_json
 from edge_runtime.cli.text import printable
+from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.progress import Progress, silent
 
 _WIDTH = 100  # Of what is not a terminal.
 
 
 def emit(plain: Mapping[str, Any], *report: RenderableType) -> None:
-    """Prints the result of a command: `plain` with --json, else the report, with --quiet nothing.
+    """Prints the result of a command: `plain` with --json, else the report.
 
     Args:
         plain: The result as plain JSON values.
         report: The same for people: lines and what the functions below make.
     """
     if wants_json():
-        click.echo(json.dumps(plain, indent=2, allow_nan=False))
-    elif not is_quiet():
-        console = _console(stderr=False)
-        with console.capture() as capture:
-            for part in report:
-                if isinstance(part, Table) and part.box is not None:
-                    console.print()
-                console.print(printable(part) if isinstance(part, str) else part)
-        lines = (line.rstrip() for line in capture.get().splitlines())
-        click.echo("\n".join(lines), color=console.is_terminal)
+        _echo(json.dumps(plain, indent=2, allow_nan=False), color=False)
+    else:
+        page = _Page()
+        console = _console(sys.stdout, file=page)
+        apart = False
+        for index, part in enumerate(report):
+            before, apart = apart, isinstance(part, Table) and part.box is not None
+            if index and (before or apart):
+                console.print()
+            console.print(printable(part) if isinstance(part, str) else part)
+        lines = (line.rstrip() for line in page.getvalue().splitlines())
+        _echo("\n".join(lines), color=console.is_terminal)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -73,7 +77,7 @@ def progress() -> Iterator[Progress]:
     """Shows how far long work is: bars on a terminal, elsewhere a line when a phase begins."""
     if wants_json() or is_quiet():
         yield silent
-    elif sys.stderr.isatty():
+    elif _is_terminal(sys.stderr):
         with _bars() as bars:
             yield _Phases(bars).update
     else:
@@ -115,13 +119,45 @@ def _bars() -> Bars:
         BarColumn(bar_width=24),
         TextColumn("{task.fields[steps]}", markup=False),
         TimeElapsedColumn(),
-        console=_console(stderr=True),
+        console=_console(sys.stderr, file=None),
         transient=True,
     )
 
 
-def _console(*, stderr: bool) -> Console:
-    """Names of tensors may look like rich's markup, so that is off."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDTH
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+class _Page(io.StringIO):
+    """What is printed, before it is: rich pads lines with spaces, which only a terminal hides."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # io.StringIO says None.
+        return getattr(sys.stdout, "encoding", None) or "utf-8"
+
+
+def _console(stream: TextIO | None, *, file: TextIO | None) -> Console:
+    """A console like that of `stream`; it writes to `file`, or to stderr.
+
+    Names of tensors may look like rich's markup, so that is off.
+    """
+    terminal = _is_terminal(stream)
+    return Console(
+        file=file,
+        stderr=file is None,
+        force_terminal=terminal or None,
+        width=None if terminal or "COLUMNS" in os.environ else _WIDTH,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Python has None for a stream that was closed before it started."""
+    return stream is not None and stream.isatty()
+
+
+def _echo(text: str, *, color: bool) -> None:
+    try:
+        click.echo(text, color=color)
+    except BrokenPipeError:
+        raise  # Whoever read it has seen enough; click ends quietly.
+    except OSError as error:
+        raise EdgeRuntimeError(f"Cannot write to stdout: {error.strerror}.") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge_runtime.bundle import Bundle
 from edge_runtime.cli.text import counted, few, file_size, number, percent, short_digest, sqnr
 from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
-from edge_runtime.vision.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle import Bundle
 
 Row = tuple[str, str]
 
@@ -85,6 +86,8 @@ def preprocessing_text(plain: Mapping[str, Any]) -> str:
     Raises:
         ConfigError: These are not the settings of a preprocessing.
     """
+    from edge_runtime.vision.preprocess import Preprocessing
+
     declared = Preprocessing.from_json(plain)
     parts = []
     for field in fields(declared):

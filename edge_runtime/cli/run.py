@@ -124,7 +124,7 @@ def _emit(outputs: Outputs, backend: str, passed_over: list[str], target: Path |
         rows.append((name, entry["dtype"], shape(entry["shape"]), *values))
         tops += _top_rows(name, entry["top"])
         if entry["not_finite"]:
-            tops.append((name, f"{entry['not_finite']} values are NaN or infinite"))
+            tops.append((name, f"NaN or infinite: {counted(entry['not_finite'], 'value')}"))
     parts = [output.table(("output", "type", "shape", ">min", ">max", ">mean"), rows)]
     if tops:
         parts.append(output.facts(tops))

@@ -44,6 +44,12 @@ def short_digest(digest: str) -> str:
     return f"{kind}{colon}{digits[:12]}"
 
 
+def tensorrt_version(number: int) -> str:
+    """`10.3.0` of 100300 and `8.4.1` of 8401, the inverse of `trt_cache.version_number`."""
+    major, rest = divmod(number, 10000 if number >= 100000 else 1000)
+    return f"{major}.{rest // 100}.{rest % 100}"
+
+
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"

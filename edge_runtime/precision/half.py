@@ -96,12 +96,14 @@ def half_places(graph: Graph, node: NodeProto, half: HalfType) -> tuple[set[int]
     """Which FP32 inputs and outputs of a node the operator's schema takes as `half`, by index.
 
     The outputs are empty where the node cannot be half: its operator does not take the type, it has
-    subgraphs, it is of a custom domain or quantizes.
+    subgraphs, it is of a custom domain, it quantizes, or the type of one of its tensors is unknown.
     """
     refused = half.refused | {"QuantizeLinear", "DequantizeLinear"}
     if node.domain not in ("", "ai.onnx") or node.op_type in refused:
         return set(), set()
     if any(entry.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for entry in node.attribute):
+        return set(), set()
+    if not all(graph.elem_type(name) for name in (*node.input, *node.output) if name):
         return set(), set()
     opset = next(o.version for o in graph.proto.opset_import if o.domain in ("", "ai.onnx"))
     schema = onnx.defs.get_schema(node.op_type, opset)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
+from edge_runtime.errors import ModelError
 from edge_runtime.precision.graph import Graph, Names, set_initializers, set_nodes
 from edge_runtime.precision.placement import Activation, Placement, Weight
 from edge_runtime.precision.ranges import LEVELS
@@ -35,6 +36,9 @@ def quantize(proto: ModelProto, placement: Placement, amax: Mapping[str, float])
         placement: What becomes INT8.
         amax: The absolute value that level 127 stands for, for each of `placement.tensors`. A
             tensor that only ever was zero, 0.0, gets the scale of 1.0.
+
+    Raises:
+        ModelError: A weight is NaN or infinite.
     """
     writer = _Writer(proto)
     by_node: dict[str, list[Activation | Weight]] = {}
@@ -123,6 +127,11 @@ class _Writer:
         if key not in self._done:
             weight = self.graph.constant(entry.tensor)
             assert weight is not None, entry
+            if not np.isfinite(weight).all():
+                raise ModelError(
+                    f"The weights {entry.tensor!r} of node {entry.node!r} hold NaN or infinity, "
+                    "which INT8 cannot. Export the model again, or exclude the node."
+                )
             levels, scale = quantize_weight(weight, entry.axis)
             inputs = (
                 self._constant(f"{entry.tensor}.int8", levels),

@@ -181,25 +181,30 @@ def _pass_through(
 
     Returns:
         The tensor whose range is used, by tensor or by (node, input), where it is another one. A
-        concat's output holds all its inputs' values; a max pool's input all its output's.
+        concat's output holds all its inputs' values; a max pool's input all its output's. Where
+        all that read a pool or concat use one range, as a concat behind it does, so does it.
     """
     ranges: dict[object, str] = {}
-    quantized = set(edges.values())
+    readers: dict[str, list[tuple[str, int]]] = {}
+    for place, tensor in edges.items():
+        readers.setdefault(tensor, []).append(place)
     for node in reversed(graph.nodes):
+        output = node.output[0]
         if (
             node.op_type not in _PASS_THROUGH
-            or node.output[0] not in quantized
+            or output not in readers
             or node.name in exclude
             or not all(graph.is_activation(name) for name in node.input)
         ):
             continue
-        output = ranges.get(node.output[0], node.output[0])
-        if node.op_type == "MaxPool":
-            ranges[node.output[0]] = output = node.input[0] if output == node.output[0] else output
+        used = {ranges.get(place, output) for place in readers[output]}
+        range_of = used.pop() if len(used) == 1 else output
+        if node.op_type == "MaxPool" and range_of == output:
+            ranges[output] = range_of = node.input[0]
         for index, name in enumerate(node.input):
             edges[node.name, index] = name
-            ranges[node.name, index] = output
-            quantized.add(name)
+            ranges[node.name, index] = range_of
+            readers.setdefault(name, []).append((node.name, index))
     return ranges
 
 

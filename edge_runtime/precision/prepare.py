@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.inliner
 import onnx.version_converter
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from edge_runtime.backends.cpu import open_session, run_session
 from edge_runtime.errors import ModelError
@@ -28,6 +28,14 @@ from edge_runtime.precision.graph import (
 from edge_runtime.tensors import Array
 
 _FOLD_LIMIT = 2**28  # Bytes; larger constants stay as the nodes that make them.
+_NUMPY_TYPES = {
+    *(TensorProto.BOOL, TensorProto.STRING, TensorProto.FLOAT16, TensorProto.FLOAT),
+    *(TensorProto.DOUBLE, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32),
+    *(TensorProto.INT64, TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32),
+    *(TensorProto.UINT64,),
+}
+"""What ONNX Runtime hands out as numpy arrays; nodes that make other types or sequences stay."""
+
 _NOT_CONSTANT = {
     "Bernoulli",
     "DequantizeLinear",
@@ -57,6 +65,7 @@ def prepare(model: Model, *, min_opset: int) -> ModelProto:
     if model.opset < min_opset:
         proto = _raise_opset(proto, min_opset, model)
     _drop_declared_initializers(proto)
+    _clear_repeated_dims(proto)
     _name_nodes(proto)
     _fold_constants(proto)
     _drop_identities(proto)
@@ -90,14 +99,27 @@ def _drop_declared_initializers(proto: ModelProto) -> None:
     proto.ir_version = max(proto.ir_version, 4)
 
 
+def _clear_repeated_dims(proto: ModelProto) -> None:
+    """Frees dimensions of an input that share a name, such as `?`: TensorRT takes them as equal."""
+    for value in proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        names = [dim.dim_param for dim in dims]
+        for dim in dims:
+            if dim.dim_param and names.count(dim.dim_param) > 1:
+                dim.ClearField("dim_param")
+
+
 def _name_nodes(proto: ModelProto) -> None:
     """Gives each node a name of its own; reports speak of nodes by name."""
-    seen: set[str] = set()
+    names = {node.name for node in proto.graph.node} | {""}
+    seen = {""}
     for index, node in enumerate(proto.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{index}"
-            while node.name in seen:
-                node.name += "_"
+        if node.name in seen:
+            name = f"{node.op_type}_{index}"
+            while name in names:
+                name += "_"
+            node.name = name
+            names.add(name)
         seen.add(node.name)
 
 
@@ -121,6 +143,7 @@ def _fold_constants(proto: ModelProto) -> None:
         for node in folded
         for name in node.output
         if any(id(user) not in inside for user in graph.consumers[name])
+        and graph.elem_type(name) in _NUMPY_TYPES
     ]
     if wanted:
         values = _evaluate(proto, folded, wanted)
@@ -159,8 +182,7 @@ def _drop_identities(proto: ModelProto) -> None:
     for node in graph.nodes:
         captured = {name for user in graph.consumers[node.output[0]] for name in captures(user)}
         if (
-            node.op_type in ("Identity", "Dropout")
-            and len([name for name in node.input if name]) == 1
+            _passes_on(graph, node)
             and not any(graph.consumers[name] for name in node.output[1:])
             and graph.outputs.isdisjoint(node.output)
             and node.output[0] not in captured
@@ -172,6 +194,14 @@ def _drop_identities(proto: ModelProto) -> None:
             kept.append(node)
     if renamed:
         set_nodes(proto, kept)
+
+
+def _passes_on(graph: Graph, node: NodeProto) -> bool:
+    """Whether a node is an Identity, or a Dropout that is told, or left, not to drop anything."""
+    if node.op_type != "Dropout":
+        return node.op_type == "Identity"
+    training = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else False
+    return training is not None and not np.any(training)
 
 
 def _fold_affine(proto: ModelProto) -> None:
@@ -200,7 +230,10 @@ def _affine(graph: Graph, node: NodeProto) -> tuple[str, Array, Array] | None:
     """What `node` scales and shifts, by which constants a channel; None if it does not."""
     if node.op_type == "BatchNormalization":
         constants = [graph.constant(name) for name in node.input[1:]]
-        if attribute(node, "training_mode", 0) or any(value is None for value in constants):
+        if len([name for name in node.output if name]) > 1 or attribute(node, "training_mode", 0):
+            return None
+        shapes = {None if value is None else value.shape for value in constants}
+        if None in shapes or len(shapes) > 1:
             return None
         gamma, beta, mean, variance = (np.asarray(v, dtype=np.float64) for v in constants)
         factor = gamma / np.sqrt(variance + float(attribute(node, "epsilon", 1e-5)))

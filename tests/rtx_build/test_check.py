@@ -8,9 +8,9 @@ from typing import Any
 import onnx
 import pytest
 
-from edge_runtime.check import CheckReport, Outcome, check_model
-from edge_runtime.check.operators import UNSUPPORTED
 from edge_runtime.config import ShapeRange
+from edge_runtime.preflight import CheckReport, Outcome, check_model
+from edge_runtime.preflight.operators import UNSUPPORTED
 
 RTX_PREFIX = "tensorrt-rtx 1."
 NMS = """(float[1,6,4] b, float[1,1,6] s) => (int64[n,3] y) <int64 m = {3}>
@@ -70,11 +70,14 @@ def test_a_refusal_of_the_parser_joins_the_lint_that_explains_it(tmp_path: Path)
     assert report.run.outcome is Outcome.REFUSED
 
 
-def test_a_refusal_of_the_parser_that_no_lint_knows_stands_alone(tmp_path: Path) -> None:
-    text = """(float[1,1,8,8] x) => (float[1,1,4,4] y)
-        { [p] y = MaxPool<kernel_shape=[3,3], dilations=[2,2]>(x) }"""
+@pytest.mark.parametrize(("name", "node"), [("[p]", "p"), ("", "y")])
+def test_a_refusal_of_the_parser_that_no_lint_knows_stands_alone(
+    tmp_path: Path, name: str, node: str
+) -> None:
+    text = f"""(float[1,1,8,8] x) => (float[1,1,4,4] y)
+        {{ {name} y = MaxPool<kernel_shape=[3,3], dilations=[2,2]>(x) }}"""
     report = check(tmp_path, text)
-    assert brief(report) == [("error", "parser", "p", "tensorrt")]
+    assert brief(report) == [("error", "parser", node, "tensorrt")]
     assert "dilations" in report.findings[0].message
 
 

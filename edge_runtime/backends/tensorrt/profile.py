@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from edge_runtime.config import OptimizationProfile, ShapeRange
 from edge_runtime.errors import BuildError, ConfigError
+from edge_runtime.tensors import TensorSpec
 
 _EXAMPLE_SIZES = ((32, 640, 960), (1, 1, 4))  # Of a dynamic axis; of the first one, the batch.
 
@@ -41,6 +43,20 @@ def add_profile(builder: Any, config: Any, network: Any, profile: OptimizationPr
         setter(tensor.name, shapes.min, shapes.opt, shapes.max)
     if needed and config.add_optimization_profile(vendor) < 0:
         raise BuildError(f"TensorRT refused the shapes {_describe(profile)}.")
+
+
+def check_profile(profile: OptimizationProfile, inputs: Sequence[TensorSpec]) -> None:
+    """Refuses what cannot fit a model's inputs, before anything is built.
+
+    Raises:
+        ConfigError: A range is of an unknown input, or does not fit its input.
+    """
+    check_names(profile, [spec.name for spec in inputs])
+    for spec in inputs:
+        # The range of a small integer tensor may be one of its values: the builder knows.
+        values = spec.is_static and len(spec.shape) <= 1 and spec.dtype in ("int32", "int64")
+        if spec.name in profile and not values:
+            check_range(spec.name, spec.shape, profile[spec.name])
 
 
 def check_names(profile: OptimizationProfile, names: list[str]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from edge_runtime.check.findings import Finding, Scope, Severity
-from edge_runtime.check.graph import GraphView, Node
+from edge_runtime.preflight.findings import Finding, Scope, Severity
+from edge_runtime.preflight.graph import GraphView, Node
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 from onnx import ModelProto
 
-from edge_runtime.check import hardware, interface, operators, quantization
-from edge_runtime.check.findings import Finding
-from edge_runtime.check.graph import GraphView
 from edge_runtime.config import OptimizationProfile
+from edge_runtime.preflight import hardware, interface, operators, quantization
+from edge_runtime.preflight.findings import Finding
+from edge_runtime.preflight.graph import GraphView
 
 RULES = (*interface.RULES, *operators.RULES, *quantization.RULES, *hardware.RULES)
 

@@ -9,11 +9,11 @@ from onnx import ModelProto
 from edge_runtime.backends import registry
 from edge_runtime.backends.tensorrt.builder import TensorRTBuilder
 from edge_runtime.backends.tensorrt.parse import ParserFailure
-from edge_runtime.check.findings import BuilderRun, Finding, Outcome, Scope, Severity
-from edge_runtime.check.operators import RTX_GAPS
 from edge_runtime.config import OptimizationProfile, ShapeRange
 from edge_runtime.errors import BuildError, ConfigError
 from edge_runtime.model import Model
+from edge_runtime.preflight.findings import BuilderRun, Finding, Outcome, Scope, Severity
+from edge_runtime.preflight.operators import RTX_GAPS
 
 # What the builder says of an operator that it reads and cannot build, while TensorRT can.
 _BUILD_GAPS = {

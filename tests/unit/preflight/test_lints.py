@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from edge_runtime.check.findings import Scope, Severity
-from edge_runtime.check.lints import RULES, run_lints
 from edge_runtime.config import ShapeRange
+from edge_runtime.preflight.findings import Scope, Severity
+from edge_runtime.preflight.lints import RULES, run_lints
 
 DOMAINS = '"ai.onnx.ml" : 3, "com.microsoft" : 1, "my.domain" : 1'
 

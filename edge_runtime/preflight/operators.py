@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_runtime.check.findings import Scope, Severity
-from edge_runtime.check.graph import GraphView, Node
-from edge_runtime.check.rule import Hit, Rule, at
+from edge_runtime.preflight.findings import Scope, Severity
+from edge_runtime.preflight.graph import GraphView, Node
+from edge_runtime.preflight.rule import Hit, Rule, at
 
 RTX_GAPS = frozenset({"DeformConv", "NonMaxSuppression", "NonZero", "RoiAlign"})
 """Operators that TensorRT has and TensorRT-RTX has not.

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from onnx import TensorProto
 
-from edge_runtime.check.findings import Severity
-from edge_runtime.check.graph import GraphView, Node, type_name
-from edge_runtime.check.rule import Hit, Rule, at
+from edge_runtime.preflight.findings import Severity
+from edge_runtime.preflight.graph import GraphView, Node, type_name
+from edge_runtime.preflight.rule import Hit, Rule, at
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _INT16 = (TensorProto.INT16, TensorProto.UINT16)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from onnx import TensorProto
 
 from edge_runtime.backends.tensorrt.compat import target_number
-from edge_runtime.check.findings import Scope, Severity
-from edge_runtime.check.graph import GraphView, Node
-from edge_runtime.check.rule import Hit, Rule, at
+from edge_runtime.preflight.findings import Scope, Severity
+from edge_runtime.preflight.graph import GraphView, Node
+from edge_runtime.preflight.rule import Hit, Rule, at
 
 _FP8 = TensorProto.FLOAT8E4M3FN
 _FIRST_FP8 = 89

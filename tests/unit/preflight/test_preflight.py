@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from edge_runtime.backends import registry
-from edge_runtime.check import Outcome, check_model
 from edge_runtime.config import ShapeRange
 from edge_runtime.errors import ConfigError, ModelError
+from edge_runtime.preflight import Outcome, check_model
 
 
 @pytest.fixture(autouse=True)

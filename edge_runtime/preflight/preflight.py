@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from edge_runtime.backends.tensorrt.profile import check_names, check_range
-from edge_runtime.check.findings import (
+from edge_runtime.backends.tensorrt.profile import check_profile
+from edge_runtime.config import OptimizationProfile
+from edge_runtime.errors import ConfigError
+from edge_runtime.model import read_model
+from edge_runtime.preflight.findings import (
     BuilderRun,
     CheckReport,
     Finding,
@@ -17,11 +20,8 @@ from edge_runtime.check.findings import (
     Scope,
     Severity,
 )
-from edge_runtime.check.lints import run_lints
-from edge_runtime.check.vendor import ask_vendor
-from edge_runtime.config import OptimizationProfile
-from edge_runtime.errors import ConfigError
-from edge_runtime.model import Model, read_model
+from edge_runtime.preflight.lints import run_lints
+from edge_runtime.preflight.vendor import ask_vendor
 
 _NO_PROFILE: OptimizationProfile = MappingProxyType({})
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
@@ -54,7 +54,7 @@ def check_model(
         if not re.fullmatch(r"sm\d{2,3}", target):
             raise ConfigError(f"There is no target {target!r}; targets look like sm86 or sm87.")
     model = read_model(path)
-    _check_profile(model, profile)
+    check_profile(profile, model.inputs)
     lints = run_lints(model.proto, targets=targets, profile=profile)
     run, vendor = ask_vendor(model, targets=targets, profile=profile, build=build)
     findings = _merge(lints, vendor, run)
@@ -64,15 +64,6 @@ def check_model(
         findings=tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.severity))),
         run=run,
     )
-
-
-def _check_profile(model: Model, profile: OptimizationProfile) -> None:
-    check_names(profile, [spec.name for spec in model.inputs])
-    for spec in model.inputs:
-        # The range of a small integer tensor may be one of its values: the builder knows.
-        values = spec.is_static and len(spec.shape) <= 1 and spec.dtype in ("int32", "int64")
-        if spec.name in profile and not values:
-            check_range(spec.name, spec.shape, profile[spec.name])
 
 
 def _merge(

@@ -9,9 +9,9 @@ import numpy as np
 from onnx import TensorProto, ValueInfoProto
 
 from edge_runtime.backends.tensorrt.profile import example_range
-from edge_runtime.check.findings import Severity
-from edge_runtime.check.graph import GraphView, to_array, type_name
-from edge_runtime.check.rule import Hit, Rule, at
+from edge_runtime.preflight.findings import Severity
+from edge_runtime.preflight.graph import GraphView, to_array, type_name
+from edge_runtime.preflight.rule import Hit, Rule, at
 
 _OLDEST_OPSET = 9
 _JETPACK_OPSET = 20
