@@ -1,24 +1,25 @@
-"""Builds bundles: model -> precision -> plan -> one file, and adds plans to bundles."""
+"""Builds bundles: model -> precision -> plan -> one file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import metadata
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from edge_runtime.backends import registry
-from edge_runtime.backends.base import Builder, Plan
 from edge_runtime.backends.cpu import open_session, run_session
-from edge_runtime.backends.tensorrt.profile import check_profile, example_range, missing_range
-from edge_runtime.bundle import Bundle, Manifest, add_plans, write_bundle
+from edge_runtime.backends.tensorrt.profile import check_profile
+from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle, Manifest, write_bundle
 from edge_runtime.bundle.manifest import DataRecord, ModelRecord
-from edge_runtime.config import BuildConfig, OptimizationProfile, Precision, digest
+from edge_runtime.config import BuildConfig, Precision, digest
 from edge_runtime.data import Samples, Source, open_samples
 from edge_runtime.errors import BuildError, BundleError, ConfigError
 from edge_runtime.files import StrPath, check_writable
 from edge_runtime.metrics import AgreementMeter
 from edge_runtime.model import Model, read_model
+from edge_runtime.plans import plan_builder, try_plan
 from edge_runtime.precision.calibration_cache import CalibrationCache
 from edge_runtime.precision.rewrite import Rewritten, calibrate_model, rewrite
 from edge_runtime.precision.trt_cache import TrtCache, version_number
@@ -27,12 +28,11 @@ from edge_runtime.tensors import Array
 from edge_runtime.version import __version__
 from edge_runtime.vision.preprocess import Preprocessing
 
-GRAPH, CPU_GRAPH = "graph.onnx", "cpu.onnx"
 _COMPARED = 8  # Samples on which the bundle's graph is compared with the model itself.
 _CACHE_VERSION = "10.3.0"  # JetPack 6.1 and 6.2; the header of the TensorRT cache in a bundle.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inputs:
     """What a bundle is built from.
 
@@ -50,16 +50,20 @@ class Inputs:
     cache: CalibrationCache | None = None
     preprocessing: Preprocessing | None = None
 
-    @property
+    @cached_property
+    def data_digest(self) -> str | None:
+        """Digest of the samples, which all are read for it."""
+        return self.samples.digest() if self.samples is not None else None
+
+    @cached_property
     def key(self) -> str:
         """Digest of all that the result depends on: equal keys, equal bundles."""
-        data = self.samples.digest() if self.samples is not None else None
         return digest(
             {
                 "model": self.model.digest,
                 "name": self.model.name,
                 "config": self.config.to_json(),
-                "data": data,
+                "data": self.data_digest,
                 "cache": digest(self.cache.to_json_bytes()) if self.cache is not None else None,
                 "preprocessing": _plain(self.preprocessing),
                 "tools": tools(),
@@ -94,6 +98,8 @@ def build(
         EdgeRuntimeError: Anything is wrong with what was passed; `output` is then as it was.
     """
     if not isinstance(model, Model):
+        if Path(output).resolve() == Path(model).resolve():
+            raise ConfigError(f"{output} is the model itself; name another file for the bundle.")
         model = read_model(model)
     config = config or BuildConfig()
     samples = cache = None
@@ -150,16 +156,18 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
     # What can be refused is refused before the long work.
     check_writable(output, error=BundleError)
     check_profile(config.profile, model.inputs)
-    builder, no_plan = _plan_builder(config, model)
+    builder, no_plan = plan_builder(config, model.inputs)
     rewritten = rewrite(
         model, config, samples=inputs.samples, cache=inputs.cache, progress=progress
     )
     report = rewritten.report
     if inputs.samples is not None:
         report["agreement"] = _agreement(model, rewritten, inputs.samples, progress)
+    else:
+        open_session(rewritten.cpu_graph or rewritten.graph)  # No bundle that does not even load.
     plan = None
     if builder is not None:
-        plan, no_plan = _try_plan(builder, rewritten.graph, config, progress)
+        plan, no_plan = try_plan(builder, rewritten.graph, config, progress)
     report["no_plan"] = no_plan
     contents = {GRAPH: rewritten.graph}
     if rewritten.cpu_graph is not None:
@@ -188,45 +196,6 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
     return bundle
 
 
-def extend(
-    bundle: Bundle,
-    *,
-    backend: str = "auto",
-    targets: tuple[str, ...] = (),
-    profile: OptimizationProfile | None = None,
-    progress: Progress = silent,
-) -> tuple[Bundle, bool]:
-    """Adds this machine's plan to a bundle, with no data set and no calibration.
-
-    Args:
-        bundle: The bundle; its file is replaced.
-        backend: `tensorrt-rtx`, `tensorrt`, or `auto` for the best that can be built here.
-        targets: GPU architectures for TensorRT-RTX.
-        profile: Shape ranges; the bundle's own without any.
-        progress: Told of every step.
-
-    Returns:
-        The bundle, and whether a plan was built: False if it had that plan already.
-
-    Raises:
-        BackendUnavailableError: No plan can be built here.
-        BuildError: The builder refused the graph.
-    """
-    own = bundle.manifest.build_config
-    config = replace(
-        own, backend=backend, targets=targets or own.targets, profile=profile or own.profile
-    )
-    name = backend if backend != "auto" else _best_builder()
-    builder = registry.create_builder(name, config.targets)
-    if builder.key.entry in bundle.plans and (profile is None or profile == own.profile):
-        bundle.verify()
-        return bundle, False
-    progress(f"Building the {name} plan", 0, 1)
-    plan = builder.build(bundle.read(GRAPH), config.profile)
-    progress(f"Building the {name} plan", 1, 1)
-    return add_plans(bundle, {plan.key: plan.data}), True
-
-
 def tools() -> dict[str, str]:
     """Versions of what a build's result depends on; what is not installed is left out."""
     versions = {"edge-runtime": __version__}
@@ -236,52 +205,6 @@ def tools() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _best_builder() -> str:
-    """The best backend that builds plans here.
-
-    Raises:
-        BackendUnavailableError: There is none.
-    """
-    plans = [entry for entry in registry.availability() if entry.name != "cpu"]
-    return next((entry.name for entry in plans if entry.can_build), plans[0].name)
-
-
-def _plan_builder(config: BuildConfig, model: Model) -> tuple[Builder | None, str | None]:
-    """What builds the plan, or with backend `cpu` or `auto` nothing, and why not."""
-    if config.backend == "cpu":
-        return None, "none was asked for (backend cpu)"
-    is_auto = config.backend == "auto"
-    backend = _best_builder() if is_auto else config.backend
-    if is_auto and not any(e.can_build for e in registry.availability() if e.name == backend):
-        return None, "no builder of plans is installed here"
-    builder = registry.create_builder(backend, config.targets)
-    for spec in model.inputs:
-        if not spec.is_static and spec.name not in config.profile:
-            if not is_auto:
-                raise ConfigError(missing_range(spec.name, spec.shape))
-            return None, (
-                f"input {spec.name!r} has dynamic dimensions: give its shapes, such as --shape "
-                f"{spec.name}={example_range(spec.shape)}"
-            )
-    return builder, None
-
-
-def _try_plan(
-    builder: Builder, graph: bytes, config: BuildConfig, progress: Progress
-) -> tuple[Plan | None, str | None]:
-    """A plan, or with backend `auto` none, and why not: the bundle is whole without one."""
-    what = f"Building the {builder.key.backend} plan"
-    progress(what, 0, 1)
-    try:
-        plan = builder.build(graph, config.profile)
-    except BuildError as error:
-        if config.backend != "auto":
-            raise
-        return None, str(error)
-    progress(what, 1, 1)
-    return plan, None
 
 
 def _agreement(
@@ -317,9 +240,9 @@ def _agreement(
 
 
 def _data_record(inputs: Inputs, rewritten: Rewritten) -> DataRecord | None:
-    if inputs.samples is not None:
+    if inputs.samples is not None and inputs.data_digest is not None:
         samples = inputs.samples
-        return DataRecord(samples.digest(), len(samples), samples.description)
+        return DataRecord(inputs.data_digest, len(samples), samples.description)
     cache = rewritten.cache
     if cache is None or cache.data_digest is None:
         return None

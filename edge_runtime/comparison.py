@@ -6,18 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.backends.cpu import CpuRuntime
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import Bundle, is_bundle
 from edge_runtime.data import Source, holds_pictures, open_samples
-from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.files import StrPath, open_file
+from edge_runtime.errors import ConfigError, DataError, FeedError, InferenceError
+from edge_runtime.files import StrPath
 from edge_runtime.metrics import Agreement, AgreementMeter
 from edge_runtime.model import read_model
 from edge_runtime.progress import Progress, silent
 from edge_runtime.session import Session, load
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import Feeds, Outputs, TensorSpec
 from edge_runtime.vision.preprocess import Preprocessing
-
-BUNDLE_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,8 @@ def compare(
         samples = open_samples(data, first.inputs, preprocessing=preprocessing, limit=limit)
         meters = {spec.name: AgreementMeter() for spec in first.outputs}
         for done, feeds in enumerate(samples, 1):
-            expected, found = first.run(feeds), second.run(feeds)
+            expected = _run(first, reference, feeds, done)
+            found = _run(second, other, feeds, done)
             for name, meter in meters.items():
                 try:
                     meter.add(expected[name], found[name])
@@ -76,16 +75,6 @@ def compare(
                     raise DataError(f"Sample {done}, output {name!r}: {error}.") from error
             progress("Comparing", done, len(samples))
     return Comparison(len(samples), {name: meter.result() for name, meter in meters.items()})
-
-
-def is_bundle(path: StrPath) -> bool:
-    """Whether a file starts as a bundle does.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    with open_file(path, error=DataError) as file:
-        return file.read(len(BUNDLE_MAGIC)) == BUNDLE_MAGIC
 
 
 def declared_preprocessing(path: StrPath) -> Preprocessing | None:
@@ -102,6 +91,13 @@ def open_any(path: StrPath) -> Session:
         return load(path, device="cpu")
     model = read_model(path)
     return Session(CpuRuntime().load(model.proto.SerializeToString()), backend="cpu")
+
+
+def _run(session: Session, path: StrPath, feeds: Feeds, sample: int) -> Outputs:
+    try:
+        return session.run(feeds)
+    except (FeedError, InferenceError) as error:
+        raise DataError(f"Sample {sample} cannot run on {path}: {error}") from error
 
 
 def _check_alike(first: Session, second: Session, reference: str, other: str) -> None:

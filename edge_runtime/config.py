@@ -41,8 +41,8 @@ class CalibrationConfig:
 
     Attributes:
         method: See `CalibrationMethod`.
-        percentile: Share of absolute values that stays inside the range, in percent; only for
-            `PERCENTILE`.
+        percentile: Share of the absolute values other than zero that stays inside the range, in
+            percent; only for `PERCENTILE`.
     """
 
     method: CalibrationMethod = CalibrationMethod.MSE

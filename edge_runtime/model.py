@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -29,6 +29,7 @@ MAX_BYTES = 2**31 - 1
 """Largest model with its weights; a protobuf message cannot be larger."""
 
 MAX_NODES = 1_000_000
+_OLDEST_IR = 10  # Has all element types that the operator sets do; ONNX Runtime 1.20 takes it.
 _DESCRIPTIONS = ("doc_string", "metadata_props")
 _LARGE = 4096  # Bytes; larger tensors stay out of the copies for the checker and inference.
 
@@ -111,24 +112,54 @@ def model_from_proto(
     weights = {tensor.name for tensor in proto.graph.initializer}
     fed = [value for value in proto.graph.input if value.name not in weights]
     inputs = tuple(_spec(value, name, "Input") for value in fed)
-    for value in proto.graph.output:  # Before the checker, which would not say which one it is.
-        _spec(value, name, "Output")
+    # Before the checker, which would not say which one it is.
+    declared = [_spec(value, name, "Output") for value in proto.graph.output]
+    proto.ir_version = min(proto.ir_version, _ir_version(proto))
     light = without_large_initializers(proto)
     digest = _digest(proto, light)
     del light.graph.value_info[:]  # Other tools may have left them behind; they decide nothing.
     try:
         onnx.checker.check_model(light)
-        inferred = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = " ".join(str(error).split("\n==> Context")[0].split())
+    except onnx.checker.ValidationError as error:
+        reason = str(error).split("\n==> Context")[0].split("\n(op_type")[0]  # The first of many.
+        reason = " ".join(reason.split())
         raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
-    return Model(
-        proto=proto,
-        digest=digest,
-        inputs=inputs,
-        outputs=tuple(_spec(value, name, "Output") for value in inferred.graph.output),
-        name=name,
-    )
+    outputs = _outputs(light, declared, name)
+    return Model(proto=proto, digest=digest, inputs=inputs, outputs=tuple(outputs), name=name)
+
+
+def _outputs(light: ModelProto, declared: Sequence[TensorSpec], name: str) -> list[TensorSpec]:
+    """The outputs as declared, with the sizes that inference knows better.
+
+    Raises:
+        ModelError: One is declared as something that the graph does not compute.
+    """
+    for value in light.graph.output:
+        value.ClearField("type")
+    outputs = []
+    for value, spec in zip(infer_shapes(light).graph.output, declared, strict=True):
+        shape = spec.shape
+        if value.type.tensor_type.HasField("shape"):
+            found = _spec(value, name, "Output")
+            if found.dtype != spec.dtype or not _may_equal(found.shape, shape):
+                raise ModelError(
+                    f"{name}: output {spec.name!r} is declared as {spec} but computed as {found}; "
+                    "the two differ. Export the model again."
+                )
+            shape = tuple(max(sizes) for sizes in zip(found.shape, shape, strict=True))
+        outputs.append(replace(spec, shape=shape))
+    return outputs
+
+
+def _may_equal(a: Sequence[int], b: Sequence[int]) -> bool:
+    pairs = zip(a, b, strict=False)
+    return len(a) == len(b) and all(x == y or -1 in (x, y) for x, y in pairs)
+
+
+def _ir_version(proto: ModelProto) -> int:
+    """The IR version that suffices; runtimes refuse newer ones, and exporters write the newest."""
+    needed: int = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    return max(needed, _OLDEST_IR)
 
 
 def without_large_initializers(proto: ModelProto) -> ModelProto:

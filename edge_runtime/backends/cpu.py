@@ -8,6 +8,7 @@ holds their products exactly and agrees on every CPU.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -170,8 +171,10 @@ def _spec(argument: onnxruntime.NodeArg) -> TensorSpec:
 
 
 def _line(error: Exception) -> str:
+    """ONNX Runtime's message without its codes and its own sources' paths and signatures."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError):
         text = error.object.decode(errors="backslashreplace")
-    text = text.partition(" : ")[2] or text
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"/\S+:\d+ \S.*?\)(?: const)? (?=\S)", "", text, count=1)
     return " ".join(text.split())

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from edge_runtime.backends.base import Builder, Engine
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle
 from edge_runtime.errors import BackendUnavailableError, ConfigError
 
-CPU_GRAPHS = ("cpu.onnx", "graph.onnx")
+CPU_GRAPHS = (CPU_GRAPH, GRAPH)
 """Bundle entries that the CPU runs, best first: the FP16 or BF16 twin, else the graph itself."""
 
 _NO_RUNTIME = "this version of edge_runtime builds its plans but does not run them yet"

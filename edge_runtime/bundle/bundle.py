@@ -13,12 +13,13 @@ from pathlib import Path
 
 from edge_runtime.bundle.container import MANIFEST, Entry, Layout, entry_order, read_manifest
 from edge_runtime.bundle.manifest import Manifest, PlanKey
-from edge_runtime.config import Precision, digest
+from edge_runtime.config import OptimizationProfile, Precision, digest
 from edge_runtime.errors import BundleError
 from edge_runtime.files import StrPath, atomic_write, open_file
 from edge_runtime.tensors import TensorSpec
 
 _CHUNK = 1 << 20
+_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,16 @@ class Bundle:
         )
 
 
+def is_bundle(path: StrPath) -> bool:
+    """Whether a file starts as a bundle does; whether it is sound, `Bundle.open` says.
+
+    Raises:
+        BundleError: It cannot be read.
+    """
+    with open_file(path, error=BundleError) as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def write_bundle(path: StrPath, manifest: Manifest, contents: Mapping[str, bytes]) -> Bundle:
     """Writes a bundle, all or nothing.
 
@@ -190,7 +201,9 @@ def write_bundle(path: StrPath, manifest: Manifest, contents: Mapping[str, bytes
     return Bundle.open(path)
 
 
-def add_plans(bundle: Bundle, plans: Mapping[PlanKey, bytes]) -> Bundle:
+def add_plans(
+    bundle: Bundle, plans: Mapping[PlanKey, bytes], *, profile: OptimizationProfile | None = None
+) -> Bundle:
     """Adds plans to a bundle, all or nothing; a plan with the same key is replaced.
 
     What else is in the bundle is copied in chunks and verified on the way.
@@ -198,6 +211,8 @@ def add_plans(bundle: Bundle, plans: Mapping[PlanKey, bytes]) -> Bundle:
     Args:
         bundle: The bundle; its file is replaced, and this object is stale afterwards.
         plans: Serialised engines.
+        profile: The shapes that they were built for, if other than the bundle's own, which then
+            become these.
 
     Returns:
         The new bundle, at the same path.
@@ -207,8 +222,12 @@ def add_plans(bundle: Bundle, plans: Mapping[PlanKey, bytes]) -> Bundle:
     """
     added = {key.entry: content for key, content in plans.items()}
     kept = [entry for entry in bundle.manifest.entries if entry.name not in added]
+    config = bundle.manifest.config
+    if profile is not None:
+        config = replace(bundle.manifest.build_config, profile=profile).to_json()
     manifest = replace(
         bundle.manifest,
+        config=config,
         plans={**bundle.plans, **{key.entry: key for key in plans}},
         entries=_sorted([*kept, *(Entry.of(name, content) for name, content in added.items())]),
     )

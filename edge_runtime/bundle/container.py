@@ -35,7 +35,9 @@ MAX_ENTRIES = 1024
 MAX_SIZE = 2**32 - 1
 """Largest bundle in bytes: what zip without zip64 can address."""
 
-ENTRY_NAMES = ("graph.onnx", "cpu.onnx", "calibration.json", "calibration.cache")
+GRAPH = "graph.onnx"
+CPU_GRAPH = "cpu.onnx"
+ENTRY_NAMES = (GRAPH, CPU_GRAPH, "calibration.json", "calibration.cache")
 """Names that an entry may have, beside `plans/<name>.plan`."""
 
 _PLAN_NAME = re.compile(r"plans/[a-z0-9][a-z0-9._-]{0,199}\.plan")

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from edge_runtime import strict_json
-from edge_runtime.bundle.container import MAX_ENTRIES, MAX_SIZE, Entry, entry_order
+from edge_runtime.bundle.container import GRAPH, MAX_ENTRIES, MAX_SIZE, Entry, entry_order
 from edge_runtime.config import BuildConfig, canonical_json
 from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
@@ -242,8 +242,8 @@ def _entries(value: Value) -> tuple[Entry, ...]:
     for before, after in pairwise(entries):
         if not entry_order(before.name) < entry_order(after.name):
             value.fail(f"has {after.name!r} twice or in the wrong place")
-    if not entries or entries[0].name != "graph.onnx":
-        value.fail("lacks graph.onnx")
+    if not entries or entries[0].name != GRAPH:
+        value.fail(f"lacks {GRAPH}")
     return entries
 
 

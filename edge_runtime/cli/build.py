@@ -247,8 +247,8 @@ def _extend(flags: _Flags, path: Path) -> None:
     )
     if flags.backend == "cpu":
         raise click.UsageError("--backend cpu builds nothing: the CPU runs a bundle as it is.")
-    from edge_runtime.building import extend
     from edge_runtime.bundle import Bundle
+    from edge_runtime.plans import extend
 
     start = time.monotonic()
     profile = options.read_shapes(flags.shapes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Row = tuple[str, str]
 
 _SHOWN_REASONS = 5
+_CPU_GRAPH = "cpu.onnx"
 _NO_GPU = "NVIDIA's builder made it, no GPU here ran it"
 _CPU_ITSELF = "graph.onnx, the very graph that plans are built from"
 _CPU_TWIN = (
@@ -75,7 +76,7 @@ def plan_rows(bundle: Bundle) -> Iterator[Row]:
 
 def cpu_row(bundle: Bundle) -> Row:
     """Which of its graphs the CPU runs, and why."""
-    if any(entry.name == "cpu.onnx" for entry in bundle.manifest.entries):
+    if any(entry.name == _CPU_GRAPH for entry in bundle.manifest.entries):
         return "CPU runs", _CPU_TWIN.format(type=bundle.precision.value.upper())
     return "CPU runs", _CPU_ITSELF
 

@@ -152,6 +152,6 @@ def _pictures() -> ModuleType:
             raise
         raise DataError(
             "Pictures are read with OpenCV, which is not installed: "
-            'pip install "edge-runtime[vision]".'
+            "pip install 'edge-runtime[vision]'."
         ) from error
     return pictures

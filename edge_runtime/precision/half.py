@@ -41,6 +41,7 @@ class HalfType:
         label: Its name in ONNX's schemas.
         min_opset: The first operator set whose convolutions take it.
         max: The largest finite value.
+        min_normal: The smallest value that has the full precision; below it digits are lost.
         refused: Operators that take it by ONNX's schema, but that TensorRT-RTX does not build.
     """
 
@@ -49,12 +50,13 @@ class HalfType:
     label: str
     min_opset: int
     max: float
+    min_normal: float
     refused: frozenset[str] = frozenset()
 
 
 HALF_TYPES = {
     Precision.FP16: HalfType(
-        TensorProto.FLOAT16, np.dtype(np.float16), "tensor(float16)", 13, 65504.0
+        TensorProto.FLOAT16, np.dtype(np.float16), "tensor(float16)", 13, 65504.0, 2.0**-14
     ),
     Precision.BF16: HalfType(
         TensorProto.BFLOAT16,
@@ -62,6 +64,7 @@ HALF_TYPES = {
         "tensor(bfloat16)",
         22,
         3.38e38,
+        2.0**-126,
         frozenset({"ConvTranspose"}),
     ),
 }

@@ -42,38 +42,41 @@ def keep_full(
     Returns:
         Why, by name of node.
     """
-    bound = half.max / HEADROOM
-    too_large = {n: h.amax for n, h in (histograms or {}).items() if h.amax > bound}
-    lossy: dict[str, str] = {}
+    unfit = _unfit_activations(histograms or {}, half)
     for name in graph.initializers:
         value = graph.constant(name) if graph.is_float(name) else None
         reason = "" if value is None else _weight_loss(value, half)
         if reason:
-            lossy[name] = reason
+            unfit[name] = f"constant {name!r} {reason}"
     kept: dict[str, str] = {}
     for node in graph.nodes:
         inputs, outputs = half_places(graph, node, half)
         if not outputs:
             continue
         names = [node.output[i] for i in sorted(outputs)] + [node.input[i] for i in sorted(inputs)]
-        for name in names:
-            if name in too_large:
-                reached = f"{name!r} reaches {too_large[name]:.6g}"
-                kept[node.name] = f"{reached}, near or over {half.max:.6g}"
-                break
-            if name in lossy:
-                kept[node.name] = f"constant {name!r} {lossy[name]}"
-                break
+        reason = next((unfit[name] for name in names if name in unfit), "")
+        if reason:
+            kept[node.name] = reason
     return kept
+
+
+def _unfit_activations(histograms: Mapping[str, Histogram], half: HalfType) -> dict[str, str]:
+    """Why a tensor's values do not fit, by name, where they do not."""
+    unfit = {}
+    for name, histogram in histograms.items():
+        if histogram.amax > half.max / HEADROOM:
+            unfit[name] = f"{name!r} reaches {histogram.amax:.6g}, near or over {half.max:.6g}"
+        elif 0 < histogram.amax < half.min_normal:
+            unfit[name] = f"{name!r} stays below {half.min_normal:.6g}, where digits are lost"
+    return unfit
 
 
 def _weight_loss(value: Array, half: HalfType) -> str:
     """What half precision would do to a constant; empty if it holds it well."""
+    value = value[np.isfinite(value)]  # Infinity, as in attention masks, is infinity in half too.
     if value.size == 0:
         return ""
     largest = float(np.abs(value).max())
-    if not np.isfinite(largest):
-        return ""  # Infinity, as in attention masks, is infinity in half precision too.
     if largest > half.max:
         return f"reaches {largest:.6g}, over {half.max:.6g}"
     exact = value.astype(np.float64)

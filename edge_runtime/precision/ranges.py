@@ -27,7 +27,7 @@ def choose_amax(histogram: Histogram, config: CalibrationConfig) -> float:
     if counts.size == 0:
         return histogram.amax
     if config.method is CalibrationMethod.PERCENTILE:
-        return _percentile(histogram, config.percentile, lower, upper, counts)
+        return _percentile(config.percentile, lower, upper, counts)
     cost = squared_error if config.method is CalibrationMethod.MSE else divergence
     return _search(cost, histogram.amax, lower, upper, counts)
 
@@ -54,16 +54,17 @@ def _cumulative_error(r: Floats) -> Floats:
     return result
 
 
-def _percentile(
-    histogram: Histogram, percentile: float, lower: Floats, upper: Floats, counts: Floats
-) -> float:
-    """The value below which `percentile` percent of all absolute values lie, zeros included."""
-    wanted = histogram.total * percentile / 100 - (histogram.total - counts.sum())
+def _percentile(percentile: float, lower: Floats, upper: Floats, counts: Floats) -> float:
+    """The value below which `percentile` percent of the absolute values lie.
+
+    Zeros do not count: they quantize exactly whatever the range, and would shrink it to nothing
+    where nearly all values are zero.
+    """
     reached = np.cumsum(counts)
+    wanted = reached[-1] * percentile / 100
     index = min(int(np.searchsorted(reached, wanted)), counts.size - 1)
     inside = 1 - (reached[index] - wanted) / counts[index]
-    value = lower[index] + (upper[index] - lower[index]) * min(max(inside, 0.0), 1.0)
-    return float(value) if value > 0 else histogram.amax
+    return float(lower[index] + (upper[index] - lower[index]) * min(max(inside, 0.0), 1.0))
 
 
 def divergence(amax: float, lower: Floats, upper: Floats, counts: Floats) -> float:

@@ -115,17 +115,18 @@ def rewrite(
         if samples is not None:
             raise ConfigError("Calibration data does nothing for fp32; leave it out.")
         proto = prepare(model, min_opset=0)
+        check_names(Graph(proto), config.exclude)
         return Rewritten(_serialise(proto, model), None, _report(config, proto, set(), {}))
     return _half(model, config, samples, progress)
 
 
 def _prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placement]:
-    if any("QuantizeLinear" in node.op_type for node in model.proto.graph.node):
+    proto = prepare(model, min_opset=MIN_OPSET)
+    if any("QuantizeLinear" in node.op_type for node in proto.graph.node):
         raise ModelError(
             f"{model.name} is quantized already. Build it with --precision fp32, which keeps its "
             "Q/DQ as they are, or start from the FP32 model."
         )
-    proto = prepare(model, min_opset=MIN_OPSET)
     placement = place(Graph(proto), exclude=config.exclude)
     if not placement.weights:
         reasons = ", ".join(sorted(set(placement.kept.values()))) or "there is no such layer"

@@ -183,7 +183,7 @@ def test_without_opencv_the_message_says_what_to_install(tmp_path: Path, missing
         text=True,
         check=True,
     ).stdout
-    expected = 'pip install "edge-runtime[vision]"' if missing == "cv2" else f"a bug: {missing}"
+    expected = "pip install 'edge-runtime[vision]'" if missing == "cv2" else f"a bug: {missing}"
     assert expected in output
 
 

@@ -21,7 +21,10 @@ _LEVELS = {
     "INFO": logging.DEBUG,
     "VERBOSE": logging.DEBUG,
 }
-_ROUTINE = "has Int64 binding"  # Said of every int64 input and output, which is as it should be.
+_ROUTINE = (
+    "has Int64 binding",  # Said of every int64 input and output, which is as it should be.
+    "was provided with non-empty data",  # Said of optional inputs that ONNX leaves empty.
+)
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -53,7 +56,8 @@ class _Sink:
         if level == logging.ERROR and self.recording is not None:
             self.recording.add(message)
         else:
-            _LOGGING.log(logging.DEBUG if _ROUTINE in message else level, "%s", message)
+            routine = any(text in message for text in _ROUTINE)
+            _LOGGING.log(logging.DEBUG if routine else level, "%s", message)
 
 
 @contextmanager

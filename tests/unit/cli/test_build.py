@@ -173,7 +173,7 @@ def test_a_wrong_command_line_is_exit_code_2(
         ([*INT8, "--calibration-data", "wrong.npz"], "float32[?, 1, 16, 16]"),
         ([*INT8, "--calibration-data", "calibration.npz", "--exclude", "no"], "'no'"),
         ([*FP32, "--calibration-data", "calibration.npz"], "does nothing for fp32"),
-        ([*FP32, "--preprocess", "sise=16"], "'sise'"),
+        ([*FP32, "--preprocess", "sizes=16"], "'sizes'"),
         ([*FP32, "--shape", "imge=1x1x16x16"], "no input 'imge'; its inputs are image"),
         ([*FP32, "--shape", "image=1x3x16x16"], "does not fit input 'image'"),
         ([*FP32, "-o", "nosuch/model.edge"], "nosuch/model.edge: no such file or directory"),

@@ -84,6 +84,10 @@ def test_json_says_what_was_written(run, folder: Path) -> None:
             ["calibrate", "model.onnx", "--from-trt-cache", "a.cache", "--method", "max"],
             "--method does nothing beside --from-trt-cache",
         ),
+        (
+            ["calibrate", "model.onnx", "--from-trt-cache", "a.cache", "--limit", "3"],
+            "--limit does nothing beside --from-trt-cache",
+        ),
     ],
 )
 def test_a_wrong_command_line_is_exit_code_2(

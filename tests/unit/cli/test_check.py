@@ -25,6 +25,13 @@ def test_a_model_without_faults_is_exit_code_0(run, folder: Path) -> None:
     assert "model.onnx: 0 errors, 0 warnings" in result.stdout
 
 
+def test_no_plan_is_built_unless_wanted(run, folder: Path) -> None:
+    plain = json.loads(run("check", "model.onnx", *SHAPE, "--no-build", "--json").stdout)
+    assert plain["builder"]["outcome"] in ("parsed", "not-run")
+    plain = json.loads(run("check", "model.onnx", *SHAPE, "--json").stdout)
+    assert plain["builder"]["outcome"] in ("built", "not-run")
+
+
 def test_a_missing_shape_is_a_warning_that_says_what_to_give(run, folder: Path) -> None:
     result = run("check", "model.onnx", "--no-build")
     assert result.exit_code == 0

@@ -30,6 +30,7 @@ def test_a_bundle_says_what_it_is_made_of(run, folder: Path, int8_bundle: Path) 
     ):
         assert words in text
     assert "node_Conv_180" not in text
+    assert all(line == line.rstrip() for line in result.stdout.splitlines())
 
 
 def test_layers_lists_what_each_node_asked_for_and_carries(run, int8_bundle: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,9 +67,9 @@ def test_the_examples_in_the_help_work(run, folder: Path, name: str) -> None:
 
 
 def test_a_command_that_does_not_exist_is_named(run) -> None:
-    result = run("buidl")
+    result = run("compile")
     assert result.exit_code == 2
-    assert "buidl" in result.stderr
+    assert "compile" in result.stderr
 
 
 def test_an_unknown_option_is_named(run) -> None:
@@ -103,6 +105,30 @@ def test_a_bug_keeps_its_traceback(run, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(doctor, "diagnose", broken)
     with pytest.raises(KeyError, match="a bug"):
         run("doctor")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_tensorrt_warns_of_is_shown_unless_quiet(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    """TensorRT warns from threads of its own."""
+    from edge_runtime import building
+
+    write = building.write
+
+    def warn(*arguments: object) -> object:
+        log = logging.getLogger("edge_runtime.tensorrt")
+        thread = threading.Thread(target=log.warning, args=("weights are odd",))
+        thread.start()
+        thread.join()
+        return write(*arguments)
+
+    monkeypatch.setattr(building, "write", warn)
+    arguments = ("build", "model.onnx", "--precision", "fp32", "--backend", "cpu")
+    result = run(*arguments, *(["--quiet"] if quiet else []))
+    assert result.exit_code == 0
+    assert ("Warning: weights are odd\n" in result.stderr) is not quiet
+    assert "weights are odd" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""What is counted segment by segment is what one run of the whole net shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from onnx import ModelProto, helper
+
+from edge_runtime.errors import DataError
+from edge_runtime.precision import calibrator
+from edge_runtime.precision.calibrator import Observer
+from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.histogram import Histogram
+from edge_runtime.precision.prepare import prepare
+from tests import models
+from tests.models import FLOAT, NETS, PICTURE, Net
+
+SAMPLES = 3
+
+
+def prepared(proto: ModelProto) -> ModelProto:
+    return prepare(models.model(proto), min_opset=13)
+
+
+def all_tensors(proto: ModelProto) -> list[str]:
+    """Every FP32 activation of the main graph, inputs included."""
+    graph = Graph(proto)
+    names = [value.name for value in proto.graph.input]
+    names += [name for node in proto.graph.node for name in node.output]
+    return [name for name in names if graph.is_activation(name)]
+
+
+def samples(proto: ModelProto, count: int = SAMPLES) -> list[dict[str, np.ndarray]]:
+    return [models.feeds(proto, seed, batch=1) for seed in range(count)]
+
+
+def observe(proto: ModelProto, names: list[str]) -> dict[str, Histogram]:
+    data = samples(proto)
+    return Observer(proto, names).run(data, total=len(data))
+
+
+def in_one_run(proto: ModelProto, names: list[str]) -> dict[str, Histogram]:
+    """The same from the whole net with every tensor as an output."""
+    whole = ModelProto()
+    whole.CopyFrom(proto)
+    declared = {value.name for value in whole.graph.output}
+    inputs = {value.name for value in whole.graph.input}
+    for name in names:
+        if name not in declared | inputs:
+            whole.graph.output.append(helper.make_tensor_value_info(name, FLOAT, None))
+    result = {name: Histogram() for name in names}
+    for feeds in samples(proto):
+        values = {**feeds, **models.run(whole, feeds)}
+        for name, histogram in result.items():
+            histogram.add(values[name])
+    return result
+
+
+def assert_same(found: dict[str, Histogram], expected: dict[str, Histogram]) -> None:
+    """Equal but for what rounding in another order of additions may change."""
+    assert list(found) == list(expected)
+    for name, histogram in found.items():
+        other = expected[name]
+        assert histogram.total == other.total, name
+        assert histogram.amax == pytest.approx(other.amax, rel=1e-5), name
+        bound = histogram.amax / 2
+        shares = histogram.share_below(bound), other.share_below(bound)
+        assert shares[0] == pytest.approx(shares[1], abs=0.003), name
+
+
+@pytest.mark.parametrize("observed", [1, 2, 8, 1000])
+@pytest.mark.parametrize("name", NETS)
+def test_segments_show_what_the_whole_net_does(
+    name: str, observed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrator, "_OBSERVED", observed)
+    proto = prepared(NETS[name]())
+    names = all_tensors(proto)
+    assert_same(observe(proto, names), in_one_run(proto, names))
+
+
+def test_only_what_is_asked_for_is_counted() -> None:
+    proto = prepared(NETS["residual"]())
+    assert_same(observe(proto, ["r2", "x"]), in_one_run(proto, ["r2", "x"]))
+    assert_same(observe(proto, ["x"]), in_one_run(proto, ["x"]))
+
+
+def test_the_model_stays_as_it_is() -> None:
+    proto = prepared(NETS["branches"]())
+    before = proto.SerializeToString(deterministic=True)
+    observe(proto, all_tensors(proto))
+    assert proto.SerializeToString(deterministic=True) == before
+
+
+def test_samples_are_read_once_and_one_at_a_time() -> None:
+    proto = prepared(NETS["residual"]())
+    array = models.feeds(proto)["x"]
+
+    def reuse() -> Iterator[dict[str, np.ndarray]]:
+        for factor in (1.0, 7.0, 2.0):
+            array[...] = factor  # As a reader does that has one buffer.
+            yield {"x": array}
+
+    histogram = Observer(proto, ["x"]).run(reuse(), total=3)["x"]
+    assert (histogram.amax, histogram.total) == (7.0, 3 * array.size)
+    assert histogram.bins()[2].tolist() == [array.size] * 3
+
+
+def test_progress_is_told_of_every_sample() -> None:
+    proto = prepared(NETS["residual"]())
+    told: list[tuple[str, int, int]] = []
+    data = samples(proto)
+    Observer(proto, ["r2"]).run(data, total=3, progress=lambda *step: told.append(step))
+    assert [step[1:] for step in told] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_no_sample_is_refused() -> None:
+    with pytest.raises(DataError, match="no calibration sample"):
+        Observer(prepared(NETS["residual"]()), ["x"]).run([], total=0)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_what_is_not_finite_is_named_with_its_sample(odd: float) -> None:
+    proto = prepared(NETS["residual"]())
+    data = samples(proto)
+    data[1]["x"] = data[1]["x"].copy()
+    data[1]["x"][0, 0, 0, 0] = odd
+    with pytest.raises(DataError) as caught:
+        Observer(proto, ["x", "r2"]).run(data, total=3)
+    assert "'x'" in str(caught.value)
+    assert "sample 2" in str(caught.value)
+
+
+def test_what_the_net_itself_makes_not_finite_is_named() -> None:
+    net = Net()
+    x = net.op("Log", net.input("x", PICTURE), name="log")
+    proto = prepared(net.proto(net.conv("c1", net.op("Relu", x, name="r1"), (16, 16))))
+    data = [
+        {"x": np.ones((1, 16, 8, 8), np.float32)},
+        {"x": np.full((1, 16, 8, 8), -1, np.float32)},
+    ]
+    with pytest.raises(DataError, match=r"'(log|r1)'.*sample 2"):
+        Observer(proto, ["x", "log", "r1"]).run(data, total=2)
+
+
+def test_a_sample_that_the_model_cannot_run_is_named() -> None:
+    net = Net()
+    x = net.input("x", ("n", 16, "h", "w"))
+    down = net.op("MaxPool", x, name="down", kernel_shape=[2, 2], strides=[2, 2])
+    up = net.op("ConvTranspose", down, net.weight("w", 16, 16, 2, 2), name="up", strides=[2, 2])
+    proto = prepared(net.proto(net.op("Add", up, x, name="add")))
+    data = [{"x": np.ones((1, 16, side, side), np.float32)} for side in (4, 5)]
+    with pytest.raises(DataError, match="sample 2"):
+        Observer(proto, ["add"]).run(data, total=2)

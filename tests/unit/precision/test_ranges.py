@@ -1,0 +1,156 @@
+"""Ranges against a search that tries them all on the values themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edge_runtime.config import CalibrationConfig, CalibrationMethod
+from edge_runtime.precision.histogram import Histogram
+from edge_runtime.precision.ranges import choose_amax
+
+NAMES = (
+    *("normal", "laplace", "relu", "uniform", "student", "heavy", "lognormal", "bytes"),
+    *("normalized bytes", "sigmoid", "outlier", "far outlier", "one value", "two values", "spike"),
+    *("sparse", "few", "small", "large"),
+)
+
+
+def draw(name: str, count: int = 4_000) -> np.ndarray:
+    """Values such as tensors hold."""
+    random = np.random.default_rng(7)
+    normal, pixels = random.standard_normal(count), random.integers(0, 256, count) / 255
+    kinds = {
+        "normal": normal,
+        "laplace": random.laplace(size=count),
+        "relu": np.maximum(normal, 0),
+        "uniform": random.uniform(-1, 1, count),
+        "student": random.standard_t(3, count),
+        "heavy": random.standard_t(1.5, count),
+        "lognormal": random.lognormal(0, 2, count),
+        "bytes": pixels,
+        "normalized bytes": (pixels - 0.485) / 0.229,
+        "sigmoid": 1 / (1 + np.exp(-5 * normal)),
+        "outlier": np.append(normal, 30.0),
+        "far outlier": np.append(normal, 1e4),
+        "one value": np.full(count, 3.3),
+        "two values": np.repeat([1.0, 100.0], count // 2),
+        "spike": np.append(np.ones(count), 10 * normal[:9]),
+        "sparse": np.where(random.random(count) < 0.99, 0, normal),
+        "few": normal[:20],
+        "small": 1e-7 * normal,
+        "large": 1e30 * normal,
+    }
+    return kinds[name]
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    result = Histogram()
+    result.add(values.astype(np.float32))
+    return result
+
+
+def choose(values: np.ndarray, method: str, percentile: float = 99.99) -> float:
+    return choose_amax(histogram(values), CalibrationConfig(method, percentile))
+
+
+def error(values: np.ndarray, amax: float) -> float:
+    """The sum of squared errors of symmetric INT8 with this range."""
+    distinct, counts = np.unique(np.abs(values.astype(np.float32)), return_counts=True)
+    exact, scale = distinct.astype(np.float64), amax / 127
+    return float((np.minimum(np.rint(exact / scale), 127) * scale - exact) ** 2 @ counts)
+
+
+def brute_force(values: np.ndarray) -> float:
+    """The least error of 64 ranges an octave, 11 octaves down."""
+    top = float(np.abs(values.astype(np.float32)).max())
+    return min(error(values, top * 0.5 ** (step / 64)) for step in range(11 * 64))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mse_is_within_a_tenth_of_a_decibel_of_the_best(name: str) -> None:
+    values = draw(name)
+    floor = 1e-9 * float((values.astype(np.float64) ** 2).sum())  # 90 dB is as good as exact.
+    found, best = error(values, choose(values, "mse")), brute_force(values)
+    assert 10 * np.log10((found + floor) / (best + floor)) < 0.1
+
+
+@settings(max_examples=60)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.integers(1, 60),
+        elements=st.floats(-1000, 1000, width=32) | st.sampled_from([0.0, 1.0, -1.0, 64.0]),
+    )
+)
+def test_mse_is_close_to_the_best_for_any_values(values: np.ndarray) -> None:
+    if np.abs(values).max() < 1e-3:
+        return
+    floor = 1e-5 * float((values.astype(np.float64) ** 2).sum())
+    found, best = error(values, choose(values, "mse")), brute_force(values)
+    assert 10 * np.log10((found + floor) / (best + floor)) < 1.0
+
+
+@pytest.mark.parametrize("method", ["max", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_method_leaves_the_range_or_collapses(name: str, method: str) -> None:
+    values = np.abs(draw(name).astype(np.float32))
+    amax = choose(draw(name), method)
+    assert 0 < amax <= values.max()
+    # Whatever is clipped, it is one value or a small share of what is not zero.
+    assert (values > amax * 1.02).sum() <= max(1, 0.01 * (values > 0).sum())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_max_is_the_largest_value(name: str) -> None:
+    assert choose(draw(name), "max") == np.abs(draw(name).astype(np.float32)).max()
+
+
+@pytest.mark.parametrize("percentile", [90.0, 99.0, 99.9, 99.99])
+@pytest.mark.parametrize("name", ["normal", "laplace", "uniform", "heavy", "sigmoid", "outlier"])
+def test_percentile_is_numpys(name: str, percentile: float) -> None:
+    values = np.abs(draw(name).astype(np.float32))
+    below, above = (
+        np.percentile(values, percentile, method="lower"),
+        np.percentile(values, percentile, method="higher"),
+    )
+    assert below * 0.997 <= choose(draw(name), "percentile", percentile) <= above * 1.003
+
+
+def test_the_hundredth_percentile_is_the_largest_value() -> None:
+    assert choose(draw("normal"), "percentile", 100) == choose(draw("normal"), "max")
+
+
+def test_percentile_does_not_collapse_where_nearly_all_is_zero() -> None:
+    values = np.append(np.zeros(1_000_000), draw("normal", 50))
+    assert choose(values, "percentile") > 1.0
+
+
+@pytest.mark.parametrize("name", ["normal", "laplace", "relu", "uniform", "bytes", "sigmoid"])
+def test_entropy_costs_little_on_ordinary_data(name: str) -> None:
+    values = draw(name, 100_000)
+    found, best = (error(values, choose(values, method)) for method in ("entropy", "mse"))
+    assert 10 * np.log10(found / best) < 3
+
+
+@pytest.mark.parametrize("method", CalibrationMethod)
+def test_a_tensor_that_is_always_zero_has_no_range(method: CalibrationMethod) -> None:
+    assert choose(np.zeros(100), method) == 0.0
+    assert choose_amax(Histogram(), CalibrationConfig(method)) == 0.0
+
+
+@pytest.mark.parametrize("method", CalibrationMethod)
+def test_values_below_every_bin_have_the_range_of_the_largest(method: CalibrationMethod) -> None:
+    values = np.array([0.0, 1e-12, -3e-12])
+    assert choose(values, method) == pytest.approx(3e-12)
+
+
+@pytest.mark.parametrize("method", CalibrationMethod)
+@pytest.mark.parametrize("factor", [2.0**-10, 2.0**20])
+def test_the_unit_of_the_values_does_not_matter(method: CalibrationMethod, factor: float) -> None:
+    values = draw("laplace")
+    expected = factor * choose(values, method)
+    assert choose(values * factor, method) == pytest.approx(expected, rel=0.05)

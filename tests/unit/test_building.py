@@ -1,0 +1,416 @@
+"""Bundles from models: built once, rebuilt when anything that counts has changed, and accurate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from onnx import ModelProto
+
+from edge_runtime import building
+from edge_runtime.backends import registry
+from edge_runtime.backends.base import Plan
+from edge_runtime.building import build, calibrate
+from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.manifest import PlanKey
+from edge_runtime.config import BuildConfig, CalibrationConfig, OptimizationProfile
+from edge_runtime.data import ImageFolder
+from edge_runtime.errors import (
+    BackendUnavailableError,
+    BuildError,
+    BundleError,
+    CalibrationCacheError,
+    ConfigError,
+    DataError,
+    ModelError,
+)
+from edge_runtime.model import read_model
+from edge_runtime.plans import extend
+from edge_runtime.session import load
+from edge_runtime.vision.preprocess import Preprocessing
+from tests import models
+from tests.models import NETS, Net
+
+INT8 = BuildConfig(precision="int8", backend="cpu")
+FP32 = BuildConfig(backend="cpu")
+
+
+@dataclass
+class Bench:
+    """A model, samples for it and where its bundle goes."""
+
+    model: Path
+    samples: list[dict[str, np.ndarray]]
+    output: Path
+
+    def build(self, config: BuildConfig = INT8, **settings: object) -> Bundle:
+        given = {"calibration": self.samples if config.precision.value == "int8" else None}
+        return build(self.model, config, output=self.output, **{**given, **settings})
+
+    def state(self) -> tuple[int, int, bytes]:
+        info = self.output.stat()
+        return info.st_mtime_ns, info.st_ino, self.output.read_bytes()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    proto = NETS["residual"]()
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    samples = [models.feeds(proto, seed, batch=1) for seed in range(3)]
+    return Bench(tmp_path / "net.onnx", samples, tmp_path / "net.edge")
+
+
+def test_a_bundle_says_what_it_was_built_from(bench: Bench) -> None:
+    bundle = bench.build()
+    model = read_model(bench.model)
+    manifest = bundle.manifest
+    assert (manifest.model.name, manifest.model.digest) == ("net.onnx", model.digest)
+    assert (bundle.inputs, bundle.outputs) == (model.inputs, model.outputs)
+    assert manifest.build_config == INT8
+    assert manifest.data is not None
+    assert manifest.data.samples == 3
+    assert manifest.tools == building.tools()
+    assert {"edge-runtime", "numpy", "onnx", "onnxruntime"} <= manifest.tools.keys()
+    assert [entry.name for entry in manifest.entries] == [
+        *("graph.onnx", "calibration.json", "calibration.cache")
+    ]
+    agreement = manifest.precision["agreement"]
+    (output,) = (spec.name for spec in model.outputs)
+    assert agreement[output]["sqnr_db"] > 25
+    bundle.verify()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_brings_a_twin_for_the_cpu(bench: Bench, precision: str) -> None:
+    bundle = bench.build(BuildConfig(precision=precision, backend="cpu"))
+    assert [entry.name for entry in bundle.manifest.entries] == ["graph.onnx", "cpu.onnx"]
+    graph = ModelProto.FromString(bundle.read("graph.onnx"))
+    kinds = {tensor.data_type for tensor in graph.graph.initializer}
+    assert kinds == {10 if precision == "fp16" else 16}
+    with load(bundle) as session:
+        found = session.run(bench.samples[0])
+    (expected,) = models.run(bench.model.read_bytes(), bench.samples[0]).values()
+    np.testing.assert_allclose(*found.values(), expected, atol=0.1)
+
+
+# Nothing is built twice.
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_building_again_does_nothing(bench: Bench, precision: str) -> None:
+    config = BuildConfig(precision=precision, backend="cpu")
+    first = bench.build(config)
+    before = bench.state()
+    told: list[object] = []
+    again = bench.build(config, progress=lambda *step: told.append(step))
+    assert bench.state() == before
+    assert again == first
+    assert told == []
+
+
+def test_what_does_not_count_does_not_rebuild(bench: Bench, tmp_path: Path) -> None:
+    bench.build()
+    before = bench.state()
+    proto = ModelProto.FromString(bench.model.read_bytes())
+    proto.producer_name = "somebody else"
+    bench.model.write_bytes(proto.SerializeToString())
+    bench.samples = [{"x": each["x"].copy()} for each in bench.samples]
+    bench.build()
+    bench.build(BuildConfig(precision="int8", backend="cpu", exclude=[], targets=()))
+    build(read_model(bench.model), INT8, output=str(bench.output), calibration=bench.samples)
+    assert bench.state() == before
+
+
+def other_weight(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    proto = ModelProto.FromString(bench.model.read_bytes())
+    tensor = proto.graph.initializer[0]
+    tensor.raw_data = bytes([tensor.raw_data[0] ^ 1]) + tensor.raw_data[1:]
+    bench.model.write_bytes(proto.SerializeToString())
+    return INT8
+
+
+def other_name(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    bench.model = bench.model.rename(bench.model.with_name("other.onnx"))
+    return INT8
+
+
+def other_value(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    bench.samples[1]["x"] = bench.samples[1]["x"] + np.float32(1e-6)
+    return INT8
+
+
+def one_sample_less(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    bench.samples.pop()
+    return INT8
+
+
+def other_order(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    bench.samples.reverse()
+    return INT8
+
+
+def other_method(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    return BuildConfig(precision="int8", backend="cpu", calibration=CalibrationConfig("max"))
+
+
+def other_exclusion(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    return BuildConfig(precision="int8", backend="cpu", exclude=("c1",))
+
+
+def other_precision(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    return FP32
+
+
+def other_profile(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    return BuildConfig(precision="int8", backend="cpu", profile={"x": "1x16x8x8"})
+
+
+def other_tool(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    versions = {**building.tools(), "onnx": "99.0"}
+    patch.setattr(building, "tools", lambda: versions)
+    return INT8
+
+
+def flipped_bit(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    content = bytearray(bench.output.read_bytes())
+    content[len(content) // 2] ^= 1
+    bench.output.write_bytes(content)
+    return INT8
+
+
+def cut_off(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    os.truncate(bench.output, bench.output.stat().st_size - 1)
+    return INT8
+
+
+def no_bundle(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    bench.output.write_text("not a bundle", encoding="utf-8")
+    return INT8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(other_weight, other_name, other_value, one_sample_less, other_order, other_method),
+        *(other_exclusion, other_precision, other_profile, other_tool),
+        *(flipped_bit, cut_off, no_bundle),
+    ],
+)
+def test_what_counts_or_is_damaged_is_rebuilt(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Bench, pytest.MonkeyPatch], BuildConfig],
+) -> None:
+    bench.build()
+    before = bench.state()
+    config = change(bench, monkeypatch)
+    bundle = bench.build(config)
+    assert bench.state()[1] != before[1]  # Another file in its place.
+    bundle.verify()
+    after = bench.state()
+    bench.build(config)
+    assert bench.state() == after
+
+
+def test_another_picture_or_preprocessing_is_rebuilt(tmp_path: Path, digits: object) -> None:
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate(digits.calibration[:3]):
+        cv2.imwrite(str(tmp_path / f"pictures/{i}.png"), picture)
+    declared = Preprocessing(size=16, color="gray")
+
+    def built(preprocessing: Preprocessing) -> tuple[Bundle, int]:
+        pictures = ImageFolder(tmp_path / "pictures", preprocessing)
+        bundle = build(digits.model, INT8, output=tmp_path / "n.edge", calibration=pictures)
+        return bundle, bundle.path.stat().st_ino
+
+    bundle, first = built(declared)
+    assert bundle.manifest.preprocessing == declared.to_json()
+    assert bundle.manifest.data.samples == 3
+    assert built(declared)[1] == first
+    # The pictures have this size already, so that no value that is fed differs.
+    other, second = built(Preprocessing(size=16, color="gray", interpolation="cubic"))
+    assert second != first
+    assert other.manifest.preprocessing["interpolation"] == "cubic"
+    cv2.imwrite(str(tmp_path / "pictures/1.png"), 255 - digits.calibration[1])
+    assert built(Preprocessing(size=16, color="gray", interpolation="cubic"))[1] != second
+
+
+# Calibration apart from building.
+
+
+def test_a_cache_gives_the_very_graph_that_its_samples_give(bench: Bench) -> None:
+    graph = bench.build().read("graph.onnx")
+    cache = calibrate(bench.model, bench.samples)
+    bundle = bench.build(calibration=cache)
+    assert bundle.read("graph.onnx") == graph
+    assert bundle.manifest.data.samples == 3
+    before = bench.state()
+    bench.build(calibration=calibrate(bench.model, bench.samples))
+    assert bench.state() == before
+
+
+def test_a_cache_of_another_model_is_refused(bench: Bench) -> None:
+    (bench.model.parent / "other.onnx").write_bytes(NETS["shortcut"]().SerializeToString())
+    cache = calibrate(bench.model.parent / "other.onnx", bench.samples)
+    with pytest.raises(CalibrationCacheError, match="another model"):
+        bench.build(calibration=cache)
+    assert not bench.output.exists()
+
+
+def test_calibration_takes_its_method_from_the_settings(bench: Bench) -> None:
+    config = BuildConfig(calibration=CalibrationConfig("max"))
+    assert calibrate(bench.model, bench.samples, config).method == "max"
+    assert calibrate(read_model(bench.model), bench.samples).method == "mse"
+
+
+# What is refused, with what was there left alone.
+
+
+def test_int8_without_data_is_refused(bench: Bench) -> None:
+    bench.build(FP32)
+    before = bench.state()
+    with pytest.raises(ConfigError, match="calibration data"):
+        bench.build(calibration=None)
+    assert bench.state() == before
+
+
+def test_samples_that_do_not_fit_are_refused(bench: Bench) -> None:
+    for odd in ([], [{"y": np.ones(3)}], [{"x": np.ones((1, 16, 8, 8))}], iter(bench.samples)):
+        with pytest.raises(DataError):
+            bench.build(calibration=odd)
+    assert not bench.output.exists()
+
+
+def test_where_nothing_can_be_written_nothing_is_computed(bench: Bench) -> None:
+    told: list[object] = []
+    progress = lambda *step: told.append(step)  # noqa: E731
+    bench.output = bench.model.parent / "nowhere" / "net.edge"
+    with pytest.raises(BundleError, match="nowhere"):
+        bench.build(progress=progress)
+    bench.output = bench.model.parent
+    with pytest.raises(BundleError, match="folder"):
+        bench.build(progress=progress)
+    assert told == []
+
+
+def test_the_model_itself_is_never_overwritten(bench: Bench) -> None:
+    before = bench.model.read_bytes()
+    bench.output = bench.model
+    with pytest.raises(ConfigError, match=r"net\.onnx"):
+        bench.build(FP32)
+    (bench.model.parent / "link.edge").symlink_to("net.onnx")
+    bench.output = bench.model.parent / "link.edge"
+    with pytest.raises(ConfigError, match=r"link\.edge"):
+        bench.build(FP32)
+    assert bench.model.read_bytes() == before
+
+
+def test_a_model_that_makes_no_numbers_is_refused(bench: Bench) -> None:
+    net = Net()
+    x = net.conv("c1", net.input("x", models.PICTURE), (16, 16))
+    y = net.op("Log", net.op("Mul", x, x, name="square"), name="log")
+    zero = net.op("Mul", y, net.constant("zero", 0.0), name="y")
+    proto = net.proto(net.op("Div", zero, "zero", name="nothing"))
+    bench.model.write_bytes(proto.SerializeToString())
+    with pytest.raises(BuildError, match=r"'nothing'.*NaN"):
+        bench.build()
+    assert not bench.output.exists()
+
+
+def test_a_graph_that_onnx_runtime_cannot_load_is_refused(bench: Bench) -> None:
+    proto = NETS["residual"]()
+    for node in proto.graph.node:
+        if node.name == "r1":
+            node.domain, node.op_type = "org.example", "Mystery"
+    proto.opset_import.append(models.helper.make_opsetid("org.example", 1))
+    bench.model.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="Mystery"):
+        bench.build(FP32)
+
+
+# Accuracy.
+
+
+@pytest.mark.parametrize(
+    ("precision", "floor"), [("fp32", 100.0), ("fp16", 55.0), ("bf16", 35.0), ("int8", 30.0)]
+)
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_accuracy_of_the_committed_nets(
+    name: str, precision: str, floor: float, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    net = request.getfixturevalue(name)
+    images = net.as_input(net.images)
+    expected = models.run(net.model.read_bytes(), {"image": images})["logits"]
+    np.savez(tmp_path / "calibration.npz", image=net.as_input(net.calibration))
+    samples = None if precision == "fp32" else tmp_path / "calibration.npz"
+    config = BuildConfig(precision=precision, backend="cpu")
+    bundle = build(net.model, config, output=tmp_path / "net.edge", calibration=samples)
+    with load(bundle) as session:
+        logits = session.run({"image": images})["logits"]
+    exact = expected.astype(np.float64)
+    sqnr = 10 * np.log10((exact**2).sum() / ((exact - logits) ** 2).sum())
+    assert sqnr >= floor
+    right, were_right = ((each.argmax(1) == net.labels).mean() for each in (logits, expected))
+    assert right >= were_right - 0.003
+
+
+# Plans for other machines.
+
+
+class Copier:
+    """A builder whose plan is the graph itself, of which it was asked."""
+
+    key = PlanKey("tensorrt-rtx", "1.0", ("sm86",), "linux-x86_64")
+
+    def __init__(self) -> None:
+        self.profiles: list[OptimizationProfile] = []
+
+    def build(self, graph: bytes, profile: OptimizationProfile) -> Plan:
+        self.profiles.append(profile)
+        return Plan(self.key, graph)
+
+
+def no_builder() -> registry.Availability:
+    return registry.Availability("tensorrt-rtx", False, False, "it is not installed")
+
+
+def test_a_bundle_is_not_extended_where_there_is_no_builder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_tensorrt_rtx", no_builder)
+    bundle = bench.build(BuildConfig(precision="int8"))  # Backend auto: whole without a plan.
+    assert bundle.plans == {}
+    assert "no builder" in bundle.manifest.precision["no_plan"]
+    before = bench.state()
+    for backend in ("auto", "tensorrt", "tensorrt-rtx"):
+        with pytest.raises(BackendUnavailableError, match="tensorrt"):
+            extend(bundle, backend=backend)
+    assert bench.state() == before
+    with pytest.raises(BackendUnavailableError):
+        bench.build(BuildConfig(precision="int8", backend="tensorrt-rtx"))
+    assert bench.state() == before
+
+
+def test_a_bundle_is_extended_once_and_stays_that_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = Copier()
+    bundle = bench.build()
+    monkeypatch.setattr(registry, "create_builder", lambda backend, targets: builder)
+    extended, is_new = extend(bundle, backend="tensorrt-rtx")
+    assert is_new
+    assert list(extended.plans.values()) == [builder.key]
+    assert extended.read(builder.key.entry) == extended.read("graph.onnx")
+    before = bench.state()
+    assert extend(extended, backend="tensorrt-rtx") == (extended, False)
+    assert bench.state() == before
+    assert bench.build() == extended  # It is the bundle of that build, and more.
+    assert bench.state() == before
+    assert len(builder.profiles) == 1
+    with load(extended, device="cpu") as session:
+        session.run(bench.samples[0])
