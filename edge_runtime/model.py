@@ -9,8 +9,6 @@ follows links and `..` out of the folder, and later releases still follow hard l
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
@@ -22,11 +20,9 @@ from google.protobuf.message import DecodeError, Message
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto
 
 from edge_runtime.errors import ModelError
+from edge_runtime.external_data import MAX_BYTES, load_external_data, wanted_bytes
 from edge_runtime.files import StrPath, read_file
 from edge_runtime.tensors import TensorSpec
-
-MAX_BYTES = 2**31 - 1
-"""Largest model with its weights; a protobuf message cannot be larger."""
 
 MAX_NODES = 1_000_000
 _OLDEST_IR = 10  # Has all element types that the operator sets do; ONNX Runtime 1.20 takes it.
@@ -106,7 +102,7 @@ def model_from_proto(
         proto.ClearField(field)
     _strip_descriptions(proto, name)
     _check_node_count(proto, name)
-    _load_external_data(proto, name, folder, size)
+    load_external_data(_tensors(proto), name, folder, size)
     for tensor in _tensors(proto):
         _check_size(tensor, name)
     weights = {tensor.name for tensor in proto.graph.initializer}
@@ -120,24 +116,27 @@ def model_from_proto(
     del light.graph.value_info[:]  # Other tools may have left them behind; they decide nothing.
     try:
         onnx.checker.check_model(light)
-    except onnx.checker.ValidationError as error:
+        for value in light.graph.output:
+            value.ClearField("type")
+        computed = infer_shapes(light).graph.output
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         reason = str(error).split("\n==> Context")[0].split("\n(op_type")[0]  # The first of many.
         reason = " ".join(reason.split())
         raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
-    outputs = _outputs(light, declared, name)
+    outputs = _outputs(computed, declared, name)
     return Model(proto=proto, digest=digest, inputs=inputs, outputs=tuple(outputs), name=name)
 
 
-def _outputs(light: ModelProto, declared: Sequence[TensorSpec], name: str) -> list[TensorSpec]:
+def _outputs(
+    computed: Iterable[ValueInfoProto], declared: Sequence[TensorSpec], name: str
+) -> list[TensorSpec]:
     """The outputs as declared, with the sizes that inference knows better.
 
     Raises:
         ModelError: One is declared as something that the graph does not compute.
     """
-    for value in light.graph.output:
-        value.ClearField("type")
     outputs = []
-    for value, spec in zip(infer_shapes(light).graph.output, declared, strict=True):
+    for value, spec in zip(computed, declared, strict=True):
         shape = spec.shape
         if value.type.tensor_type.HasField("shape"):
             found = _spec(value, name, "Output")
@@ -280,102 +279,6 @@ def _check_node_count(proto: ModelProto, name: str) -> None:
     count(_nodes(proto.graph.node))
 
 
-def _load_external_data(proto: ModelProto, name: str, folder: Path | None, size: int) -> None:
-    for tensor in _tensors(proto):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            tensor.ClearField("data_location")  # Inline is the same, whether it is said or not.
-            if tensor.external_data:
-                raise ModelError(
-                    f"{name}: tensor {tensor.name!r} has external data and inline data."
-                )
-            continue
-        if folder is None:
-            raise ModelError(f"{name}: tensor {tensor.name!r} has external data; save it inline.")
-        data = _read_external(tensor, name, folder)
-        size += len(data)
-        if size > MAX_BYTES:
-            raise ModelError(f"{name} has more than {MAX_BYTES} bytes with its external data.")
-        tensor.raw_data = data
-        del tensor.external_data[:]
-        tensor.ClearField("data_location")
-
-
-def _read_external(tensor: TensorProto, name: str, folder: Path) -> bytes:
-    what = f"{name}: the external data of tensor {tensor.name!r}"
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    unknown = set(entries) - {"location", "offset", "length", "checksum"}
-    if unknown or "location" not in entries:
-        raise ModelError(
-            f"{what} is described wrongly: its keys are {', '.join(entries) or 'none'}."
-        )
-    try:
-        offset = int(entries.get("offset") or 0)
-        length = int(entries.get("length") or -1)
-    except ValueError:
-        raise ModelError(f"{what} has an offset or length that is not a number.") from None
-    wanted = _wanted_bytes(tensor)
-    if offset < 0 or wanted is None or length not in (-1, wanted):
-        raise ModelError(
-            f"{what} is {length} bytes at offset {offset}, but its shape and type take {wanted}."
-        )
-    location = entries["location"]
-    parts = location.replace("\\", "/").split("/")
-    if not all(parts) or ":" in parts[0] or {".", ".."} & {*parts} or "\0" in location:
-        raise ModelError(f"{what} lies at {location!r}, which is not a plain path in its folder.")
-    descriptor = _open_inside(folder, parts, what)
-    try:
-        info = os.fstat(descriptor)
-        if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-            raise ModelError(
-                f"{what} is in {location!r}, which is not a regular file or has links."
-            )
-        if offset + wanted > info.st_size:
-            raise ModelError(
-                f"{what} needs bytes {offset} to {offset + wanted} of {location!r}, which has "
-                f"{info.st_size}; copy it again."
-            )
-        with open(descriptor, "rb", closefd=False) as file:  # It would not open a folder.
-            file.seek(offset)
-            return file.read(wanted)
-    finally:
-        os.close(descriptor)
-
-
-def _open_inside(folder: Path, parts: list[str], what: str) -> int:
-    """Opens folder/parts, following no link; part by part, so that none can be swapped."""
-    try:
-        current = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        for index, part in enumerate(parts):
-            kind = os.O_DIRECTORY if index < len(parts) - 1 else os.O_NONBLOCK
-            try:
-                following = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | kind, dir_fd=current)
-            finally:
-                os.close(current)
-            current = following
-    except FileNotFoundError:
-        raise ModelError(f"{what} is missing: there is no {'/'.join(parts)} beside it.") from None
-    except OSError as error:
-        raise ModelError(
-            f"{what} cannot be opened at {'/'.join(parts)!r} ({error.strerror}); links are refused."
-        ) from error
-    return current
-
-
-def _wanted_bytes(tensor: TensorProto) -> int | None:
-    """Bytes that the tensor's shape and type take; None where they make no sense."""
-    if any(size < 0 for size in tensor.dims) or tensor.data_type == TensorProto.STRING:
-        return None
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    if tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1):
-        return (count + 1) // 2
-    try:
-        return count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    except KeyError:
-        return None
-
-
 def _is_large(tensor: TensorProto) -> bool:
     """Whether a tensor is too much to copy for the checker. Its size is checked here instead."""
     return tensor.HasField("raw_data") and len(tensor.raw_data) > _LARGE
@@ -385,7 +288,7 @@ def _check_size(tensor: TensorProto, name: str) -> None:
     """ONNX's checker never sees large initialisers, and lets pass what is too long."""
     found = len(tensor.raw_data) or 4 * len(tensor.float_data)
     found = found or 8 * (len(tensor.int64_data) + len(tensor.double_data))
-    wanted = _wanted_bytes(tensor)
+    wanted = wanted_bytes(tensor)
     if found and found != wanted:
         raise ModelError(
             f"{name}: tensor {tensor.name!r} has {found} bytes, but its shape "

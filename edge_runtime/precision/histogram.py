@@ -26,12 +26,10 @@ class Histogram:
 
     Attributes:
         amax: The largest absolute value, exact; 0.0 before any.
-        total: How many values were counted.
     """
 
     def __init__(self) -> None:
         self.amax = 0.0
-        self.total = 0
         self._counts: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def add(self, values: Array) -> None:
@@ -47,7 +45,6 @@ class Histogram:
         if not np.isfinite(top):
             raise ValueError("a value is infinite or NaN")
         self.amax = max(self.amax, top)
-        self.total += flat.size
         bits = flat.view(np.uint32)
         for start in range(0, bits.size, _CHUNK):
             chunk = (bits[start : start + _CHUNK] << 1) >> (_SHIFT + 1)  # Drops the sign as well.
@@ -71,12 +68,6 @@ class Histogram:
         lower = _edge(index)
         upper = np.minimum(_edge(index + 1), self.amax)
         return lower, np.maximum(upper, lower), self._counts[index].astype(np.float64)
-
-    def share_below(self, bound: float) -> float:
-        """The share of the values other than zeros and underflows whose absolute value is below."""
-        lower, _, counts = self.bins()
-        total = counts.sum()
-        return float(counts[lower < bound].sum() / total) if total else 0.0
 
 
 def _edge(index: npt.NDArray[np.intp]) -> Floats:

@@ -158,6 +158,14 @@ def test_inputs_and_outputs_must_be_tensors_with_a_rank(tmp_path: Path) -> None:
     assert "'s' is not a tensor" in refusal(write(tmp_path, proto))
 
 
+@pytest.mark.parametrize("kind", [29, 67])
+def test_a_type_that_does_not_exist_is_refused_in_a_branch_too(tmp_path: Path, kind: int) -> None:
+    proto = NETS["branches"]()
+    inside = models.node(proto, "if").attribute[0].g
+    inside.output[0].type.tensor_type.elem_type = kind
+    refusal(write(tmp_path, proto))
+
+
 def test_text_that_is_not_utf8_is_refused_as_damage(tmp_path: Path) -> None:
     assert GOOD.count(b"c1.w") == 2
     assert "damaged" in refusal(write(tmp_path, GOOD.replace(b"c1.w", b"c1\xffw")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,11 +44,18 @@ def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
         command = [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        # A shell's background jobs, such as a CI's, ignore Ctrl-C, and so would what they start.
+        settings.setdefault("preexec_fn", hear_interrupts)
         return subprocess.Popen(
             command, cwd=folder, env=environment, text=True, **{**pipes, **settings}
         )
 
     return popen
+
+
+def hear_interrupts() -> None:
+    """Gives Ctrl-C its ordinary effect."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
