@@ -177,4 +177,4 @@ def _line(error: Exception) -> str:
         text = error.object.decode(errors="backslashreplace")
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"/\S+:\d+ \S.*?\)(?: const)? (?=\S)", "", text, count=1)
-    return " ".join(text.split())
+    return " ".join(text.split()) or "it does not say why."
