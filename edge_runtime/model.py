@@ -102,6 +102,7 @@ def model_from_proto(
         proto.ClearField(field)
     _strip_descriptions(proto, name)
     _check_node_count(proto, name)
+    name_nodes(proto)
     load_external_data(_tensors(proto), name, folder, size)
     for tensor in _tensors(proto):
         _check_size(tensor, name)
@@ -153,6 +154,23 @@ def _outputs(
 def _may_equal(a: Sequence[int], b: Sequence[int]) -> bool:
     pairs = zip(a, b, strict=False)
     return len(a) == len(b) and all(x == y or -1 in (x, y) for x, y in pairs)
+
+
+def name_nodes(proto: ModelProto) -> None:
+    """Gives each node of the main graph a name of its own.
+
+    Reports speak of nodes by name, and ONNX Runtime refuses a model that has a name twice.
+    """
+    names = {node.name for node in proto.graph.node} | {""}
+    seen = {""}
+    for index, node in enumerate(proto.graph.node):
+        if node.name in seen:
+            name = f"{node.op_type}_{index}"
+            while name in names:
+                name += "_"
+            node.name = name
+            names.add(name)
+        seen.add(node.name)
 
 
 def _ir_version(proto: ModelProto) -> int:

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from edge_runtime.backends.cpu import open_session, run_session
 from edge_runtime.errors import ModelError
-from edge_runtime.model import Model, without_large_initializers
+from edge_runtime.model import Model, name_nodes, without_large_initializers
 from edge_runtime.precision.graph import (
     Graph,
     Names,
@@ -66,7 +66,7 @@ def prepare(model: Model, *, min_opset: int) -> ModelProto:
         proto = _raise_opset(proto, min_opset, model)
     _drop_declared_initializers(proto)
     _clear_repeated_dims(proto)
-    _name_nodes(proto)
+    name_nodes(proto)
     _fold_constants(proto)
     _drop_identities(proto)
     _fold_affine(proto)
@@ -107,20 +107,6 @@ def _clear_repeated_dims(proto: ModelProto) -> None:
         for dim in dims:
             if dim.dim_param and names.count(dim.dim_param) > 1:
                 dim.ClearField("dim_param")
-
-
-def _name_nodes(proto: ModelProto) -> None:
-    """Gives each node a name of its own; reports speak of nodes by name."""
-    names = {node.name for node in proto.graph.node} | {""}
-    seen = {""}
-    for index, node in enumerate(proto.graph.node):
-        if node.name in seen:
-            name = f"{node.op_type}_{index}"
-            while name in names:
-                name += "_"
-            node.name = name
-            names.add(name)
-        seen.add(node.name)
 
 
 def _fold_constants(proto: ModelProto) -> None:

@@ -1,0 +1,62 @@
+"""Every graph that the precision rewriting writes is one that NVIDIA's builder takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge_runtime as er
+from edge_runtime.backends.tensorrt.plan_header import read_plan_header
+from tests import models
+
+PRECISIONS = ("int8", "fp16", "bf16", "fp32")
+
+
+def profile(model: models.Model) -> dict[str, str]:
+    """Shapes for every dynamic input: a batch of 1, 2 or 4."""
+    return {
+        spec.name: ",".join(
+            "x".join(str(batch if size < 0 else size) for size in spec.shape) for batch in (1, 2, 4)
+        )
+        for spec in model.inputs
+        if not spec.is_static
+    }
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", sorted(models.NETS))
+def test_a_bundle_of_every_small_net_has_a_plan(tmp_path: Path, name: str, precision: str) -> None:
+    proto = models.NETS[name]()
+    model = models.model(proto)
+    config = er.BuildConfig(precision=precision, backend="tensorrt-rtx", profile=profile(model))
+    data = None if precision == "fp32" else [models.feeds(proto, seed) for seed in range(2)]
+    bundle = er.build(model, config, output=tmp_path / "net.edge", calibration=data)
+    (entry,) = bundle.plans
+    assert read_plan_header(bundle.read(entry)).kind == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_a_bundle_of_a_trained_net_has_a_plan_for_each_target(
+    tmp_path: Path, root: Path, name: str, precision: str
+) -> None:
+    pictures = np.load(root / "tests" / "data" / f"{name}.npz")["calibration"][:4]
+    feeds = [{"image": picture[None, None].astype(np.float32) / 255} for picture in pictures]
+    side = pictures.shape[-1]
+    config = er.BuildConfig(
+        precision=precision,
+        backend="tensorrt-rtx",
+        targets=("sm86", "sm89"),
+        profile={"image": f"1x1x{side}x{side},8x1x{side}x{side},32x1x{side}x{side}"},
+    )
+    data = None if precision == "fp32" else feeds
+    bundle = er.build(
+        root / "tests" / "data" / f"{name}.onnx",
+        config,
+        output=tmp_path / "net.edge",
+        calibration=data,
+    )
+    (key,) = bundle.plans.values()
+    assert key.compute_capabilities == ("sm86", "sm89")
