@@ -157,7 +157,7 @@ def _may_equal(a: Sequence[int], b: Sequence[int]) -> bool:
 
 
 def name_nodes(proto: ModelProto) -> None:
-    """Gives each node of the main graph a name of its own.
+    """Gives each node of the main graph a name of its own; its output's where it has none.
 
     Reports speak of nodes by name, and ONNX Runtime refuses a model that has a name twice.
     """
@@ -165,7 +165,7 @@ def name_nodes(proto: ModelProto) -> None:
     seen = {""}
     for index, node in enumerate(proto.graph.node):
         if node.name in seen:
-            name = f"{node.op_type}_{index}"
+            name = next(filter(None, node.output), f"{node.op_type}_{index}")
             while name in names:
                 name += "_"
             node.name = name
