@@ -25,7 +25,7 @@ from edge_runtime.files import StrPath, read_file
 from edge_runtime.tensors import TensorSpec
 
 MAX_NODES = 1_000_000
-_OLDEST_IR = 10  # Has all element types that the operator sets do; ONNX Runtime 1.20 takes it.
+_OLDEST_IR = 10  # Has all element types that the operator sets do; ONNX Runtime 1.23 takes it.
 _DESCRIPTIONS = ("doc_string", "metadata_props")
 _LARGE = 4096  # Bytes; larger tensors stay out of the copies for the checker and inference.
 

@@ -103,7 +103,7 @@ def test_what_is_not_a_number_is_refused_on_either_side(odd: float) -> None:
         measure(([odd], [odd]))
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 1), (1, 4), ()])
-def test_shapes_that_numpy_would_broadcast_are_refused(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 1), (1, 4), (), (4, 2), (8,)])
+def test_shapes_that_differ_are_refused_never_broadcast(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"\[2, 4\]"):
         measure((np.ones((2, 4)), np.ones(shape)))
