@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import click
@@ -160,4 +160,11 @@ def _echo(text: str, *, color: bool) -> None:
     except BrokenPipeError:
         raise  # Whoever read it has seen enough; click ends quietly.
     except OSError as error:
+        _drop_stdout()
         raise EdgeRuntimeError(f"Cannot write to stdout: {error.strerror}.") from error
+
+
+def _drop_stdout() -> None:
+    """Leads stdout nowhere: at its exit Python would fail once more on what is still buffered."""
+    with suppress(OSError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -254,6 +254,18 @@ def test_a_cache_gives_the_very_graph_that_its_samples_give(bench: Bench) -> Non
     assert bench.state() == before
 
 
+def test_another_preprocessing_beside_a_cache_is_rebuilt(bench: Bench) -> None:
+    cache = calibrate(bench.model, bench.samples)
+    declared = Preprocessing(size=8)
+    bench.build(calibration=cache, preprocessing=declared)
+    before = bench.state()
+    bench.build(calibration=cache, preprocessing=declared)
+    assert bench.state() == before
+    other = Preprocessing(size=8, color="bgr")
+    bundle = bench.build(calibration=cache, preprocessing=other)
+    assert bundle.manifest.preprocessing == other.to_json()
+
+
 def test_a_cache_of_another_model_is_refused(bench: Bench) -> None:
     (bench.model.parent / "other.onnx").write_bytes(NETS["shortcut"]().SerializeToString())
     cache = calibrate(bench.model.parent / "other.onnx", bench.samples)

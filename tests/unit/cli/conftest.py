@@ -43,6 +43,7 @@ def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
     def popen(*arguments: object, **settings: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment.pop("PYTHONUNBUFFERED", None)  # A user's shell does not have it.
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         # A shell's background jobs, such as a CI's, ignore Ctrl-C, and so would what they start.
         settings.setdefault("preexec_fn", hear_interrupts)
