@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -91,6 +92,7 @@ class CpuContext:
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
         self._outputs: Outputs | None = None
+        self._aliases: list[str] | None = None
 
     def enqueue(self, feeds: Feeds) -> None:
         """Computes the outputs of `feeds`.
@@ -99,7 +101,16 @@ class CpuContext:
             InferenceError: A layer cannot combine the sizes it was given.
         """
         arrays = run_session(self._session, self._names, feeds)
-        self._outputs = dict(zip(self._names, arrays, strict=True))
+        outputs: Outputs = dict(zip(self._names, arrays, strict=True))
+        if self._aliases is None:  # It is the graph that decides it, so the first run shows it.
+            self._aliases = [
+                name
+                for name, array in outputs.items()
+                if any(np.may_share_memory(array, feed) for feed in feeds.values())
+            ]
+        for name in self._aliases:  # ONNX Runtime 1.23 hands out an input that is an output too.
+            outputs[name] = outputs[name].copy()
+        self._outputs = outputs
 
     def wait(self) -> Outputs:
         """Returns the outputs of the last `enqueue`, once."""

@@ -371,6 +371,23 @@ def test_accuracy_of_the_committed_nets(
     assert right >= were_right - 0.003
 
 
+def test_int8_is_integer_arithmetic_whatever_the_cpu(bench: Bench) -> None:
+    weight = np.full((64, 16), 127, np.float32)
+    weight[:, 1::2] = np.random.default_rng(0).integers(-127, 128, (64, 8))
+    weight[0] = 127
+    net = Net()
+    x = net.input("x", ("n", 64))
+    proto = net.proto(net.op("MatMul", x, net.constant("w", weight), name="y"))
+    bench.model.write_bytes(proto.SerializeToString())
+    levels = np.random.default_rng(1).integers(-127, 128, (8, 64)).astype(np.float32)
+    levels[0] = 127  # The largest there is, so that a step is 1.
+    bench.samples = [{"x": levels}]
+    config = BuildConfig(precision="int8", backend="cpu", calibration=CalibrationConfig("max"))
+    with load(bench.build(config)) as session:
+        found = session.run({"x": levels})["y"]
+    np.testing.assert_array_equal(found, levels.astype(np.int64) @ weight.astype(np.int64))
+
+
 # Plans for other machines.
 
 

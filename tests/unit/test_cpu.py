@@ -185,6 +185,28 @@ def test_sizes_that_a_layer_cannot_combine_are_an_inference_error() -> None:
     np.testing.assert_array_equal(context.wait()["sum"], ones + 1 * ones)
 
 
+def test_outputs_that_are_inputs_or_constants_are_copies() -> None:
+    net = Net()
+    x = net.input("x", ("n", 3))
+    ones = net.constant("ones", np.ones(3, np.float32))
+    proto = net.proto(net.op("Identity", x, name="y"), net.op("Identity", ones, name="z"))
+    for name, shape in ((x, ["n", 3]), (ones, [3])):
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        proto.graph.output.append(value)
+    context = CpuRuntime().load(proto.SerializeToString()).create_context()
+    array = np.full((1, 3), 2, np.float32)
+    for _ in range(2):
+        context.enqueue({"x": array})
+        outputs = context.wait()
+        assert {name: value.ravel().tolist() for name, value in outputs.items()} == {
+            **dict.fromkeys(("y", "x"), [2.0] * 3),
+            **dict.fromkeys(("z", "ones"), [1.0] * 3),
+        }
+        for value in outputs.values():
+            value[...] = 7
+        assert (array == 2).all()
+
+
 def test_there_is_nothing_to_wait_for_before_enqueue_and_twice() -> None:
     context = CpuRuntime().load(identity(TensorProto.FLOAT)).create_context()
     with pytest.raises(InferenceError):

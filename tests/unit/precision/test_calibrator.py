@@ -82,7 +82,21 @@ def test_segments_show_what_the_whole_net_does(
 ) -> None:
     monkeypatch.setattr(calibrator, "_OBSERVED", observed)
     proto = prepared(NETS[name]())
-    names = all_tensors(proto)
+    every = all_tensors(proto)
+    for names in (every, every[1::3], every[2::3]):
+        assert_same(observe(proto, names), in_one_run(proto, names))
+
+
+def test_what_is_no_tensor_passes_from_layer_to_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrator, "_OBSERVED", 1)
+    net = Net()
+    x = net.op("Relu", net.conv("c1", net.input("x", PICTURE), (16, 16)), name="r1")
+    parts = net.op("SplitToSequence", x, net.constant("four", np.array(4)), name="parts", axis=1)
+    x = net.op("Tanh", net.op("Sigmoid", x, name="sig"), name="tanh")
+    part = net.op("SequenceAt", parts, net.constant("two", np.array(2)), name="part")
+    y = net.op("Add", net.conv("c2", x, (16, 4)), part, name="y")
+    proto = prepared(net.proto(net.op("Relu", y, name="r2"), shapes={"r2": ["n", 4, 8, 8]}))
+    names = ["r1", "sig", "tanh", "c2", "part", "y"]
     assert_same(observe(proto, names), in_one_run(proto, names))
 
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -111,6 +111,7 @@ def test_a_cast_is_made_once_for_all_who_read_it() -> None:
     assert casts.count("x") == 1
 
 
+@settings(max_examples=40)
 @pytest.mark.parametrize("half", PRECISIONS, ids=["fp16", "bf16"])
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-4, 1.0, 300.0]))
 def test_the_twin_rounds_after_every_node(half: object, seed: int, size: float) -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from edge_runtime.config import CalibrationConfig, CalibrationMethod
 from edge_runtime.precision.histogram import Histogram
-from edge_runtime.precision.ranges import choose_amax
+from edge_runtime.precision.ranges import choose_amax, squared_error
 
 NAMES = (
     *("normal", "laplace", "relu", "uniform", "student", "heavy", "lognormal", "bytes"),
@@ -76,6 +76,15 @@ def test_mse_is_within_a_tenth_of_a_decibel_of_the_best(name: str) -> None:
     floor = 1e-9 * float((values.astype(np.float64) ** 2).sum())  # 90 dB is as good as exact.
     found, best = error(values, choose(values, "mse")), brute_force(values)
     assert 10 * np.log10((found + floor) / (best + floor)) < 0.1
+
+
+@pytest.mark.parametrize("clipped", [1.0, 0.5, 0.1])
+@pytest.mark.parametrize("name", ["normal", "laplace", "uniform", "heavy", "bytes", "sigmoid"])
+def test_the_error_that_mse_expects_is_the_error_there_is(name: str, clipped: float) -> None:
+    values = draw(name, 20_000)
+    counted = histogram(values)
+    amax = clipped * counted.amax
+    assert squared_error(amax, *counted.bins()) == pytest.approx(error(values, amax), rel=0.05)
 
 
 @settings(max_examples=60)
