@@ -31,7 +31,7 @@ class _Segment:
     session: CpuSession
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    observed: frozenset[str]
+    observed: tuple[str, ...]
     dead: frozenset[str]
 
 
@@ -173,6 +173,6 @@ def _segment(
         open_session(model.SerializeToString(), lean=True),
         tuple(inputs),
         tuple(outputs),
-        frozenset(wanted & set(outputs)),
+        tuple(name for name in outputs if name in wanted),
         frozenset(dead),
     )
