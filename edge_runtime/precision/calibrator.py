@@ -44,14 +44,17 @@ class Observer:
         histograms: What was counted so far, by tensor.
     """
 
-    def __init__(self, proto: ModelProto, tensors: Iterable[str]) -> None:
+    def __init__(
+        self, proto: ModelProto, tensors: Iterable[str], *, skip_infinity: bool = False
+    ) -> None:
         """Cuts a prepared model, which is not changed.
 
         Args:
             proto: The model.
             tensors: Names of FP32 tensors of the main graph, inputs included.
+            skip_infinity: Whether infinities are left out, not refused.
         """
-        self.histograms = {name: Histogram() for name in tensors}
+        self.histograms = {name: Histogram(skip_infinity=skip_infinity) for name in tensors}
         self._inputs = [value.name for value in proto.graph.input]
         self._segments = _segments(Graph(proto), set(self.histograms))
 

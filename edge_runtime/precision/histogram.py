@@ -28,7 +28,14 @@ class Histogram:
         amax: The largest absolute value, exact; 0.0 before any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, skip_infinity: bool = False) -> None:
+        """Starts empty.
+
+        Args:
+            skip_infinity: Leave infinities out, such as those of attention masks, which half
+                precision holds as well as FP32; else they are refused.
+        """
+        self._skip_infinity = skip_infinity
         self.amax = 0.0
         self._counts: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -42,6 +49,9 @@ class Histogram:
         if flat.size == 0:
             return
         top = max(float(flat.max()), -float(flat.min()))
+        if self._skip_infinity and np.isinf(top):  # A NaN anywhere would make it a NaN.
+            self.add(flat[np.isfinite(flat)])
+            return
         if not np.isfinite(top):
             raise ValueError("a value is infinite or NaN")
         self.amax = max(self.amax, top)

@@ -161,7 +161,7 @@ def _half(
     check_names(graph, config.exclude)
     histograms = None
     if samples is not None:
-        observer = Observer(proto, half_tensors(graph, half))
+        observer = Observer(proto, half_tensors(graph, half), skip_infinity=True)
         histograms = observer.run(samples, total=len(samples), progress=progress)
         del observer
     kept = keep_full(graph, half, histograms)

@@ -63,6 +63,16 @@ def test_parts_in_any_order_are_the_whole(parts: list[np.ndarray], random: objec
         np.testing.assert_array_equal(found, expected)
 
 
+def test_infinities_can_be_left_out_but_nan_never() -> None:
+    result = Histogram(skip_infinity=True)
+    result.add(np.array([1, -np.inf, -3, np.inf], np.float32))
+    assert (result.amax, result.bins()[2].sum()) == (3.0, 2.0)
+    result.add(np.full(4, -np.inf, np.float32))
+    assert result.amax == 3.0
+    with pytest.raises(ValueError, match="infinite or NaN"):
+        result.add(np.array([np.inf, np.nan], np.float32))
+
+
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [0, 3, 5])
 def test_what_is_not_finite_is_refused_and_counts_for_nothing(odd: float, where: int) -> None:

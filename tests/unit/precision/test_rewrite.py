@@ -138,6 +138,18 @@ def test_weights_that_would_underflow_stay_fp32_without_any_sample() -> None:
     assert precisions(result) == {"c1": "fp32", "r1": "fp16", "m1": "fp16", "y": "fp16"}
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_mask_of_infinities_is_no_overflow(precision: str) -> None:
+    net = Net()
+    mask = net.constant("mask", [[0.0, 0.0, -np.inf, -np.inf]])
+    y = net.op("Add", net.input("x", ("n", 4)), mask, name="masked")
+    proto = net.proto(net.op("Softmax", y, name="y", axis=-1))
+    model = models.model(proto)
+    result = rewrite(model, BuildConfig(precision=precision), samples=samples(model))
+    assert result.report["kept"] == {}
+    assert set(precisions(result).values()) == {precision}
+
+
 # Calibration.
 
 
