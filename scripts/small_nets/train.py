@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 from torch.nn import functional
@@ -133,6 +134,10 @@ def export(net: nn.Module, side: int, path: Path) -> None:
         external_data=False,
         verbose=False,
     )
+    model = onnx.load(path)
+    for node in model.graph.node:  # The exporter's stack traces, with this machine's paths.
+        node.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def main() -> None:
