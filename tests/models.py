@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from edge_runtime.model import Model, model_from_proto
+from edge_runtime.errors import ModelError
+from edge_runtime.model import Model, model_from_proto, read_model
 
 Array = np.ndarray
 FLOAT = TensorProto.FLOAT
@@ -435,3 +437,20 @@ def save_external(
     path = folder / name
     onnx.save_model(copy, path, save_as_external_data=True, location=location, size_threshold=0)
     return path
+
+
+def write(folder: Path, content: ModelProto | bytes) -> Path:
+    """Writes a model, or any bytes, as net.onnx."""
+    path = folder / "net.onnx"
+    path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
+    return path
+
+
+def refusal(path: Path) -> str:
+    """The message with which a file is refused, which is one line and names the file."""
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert path.name in message
+    return message

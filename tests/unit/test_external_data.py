@@ -13,23 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 from edge_runtime.errors import ModelError
 from edge_runtime.model import model_from_proto, read_model
 from tests import models
-from tests.models import NETS, save_external
-
-
-def write(folder: Path, content: ModelProto | bytes) -> Path:
-    path = folder / "net.onnx"
-    path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-    return path
-
-
-def refusal(path: Path) -> str:
-    """The message, which is one line and names the file."""
-    with pytest.raises(ModelError) as caught:
-        read_model(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert path.name in message
-    return message
+from tests.models import NETS, refusal, save_external, write
 
 
 def describe_external(**entries: object) -> ModelProto:

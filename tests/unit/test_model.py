@@ -19,25 +19,9 @@ from edge_runtime.errors import ModelError
 from edge_runtime.model import read_model
 from edge_runtime.tensors import TensorSpec
 from tests import models
-from tests.models import NETS, PICTURE, Net, save_external
+from tests.models import NETS, PICTURE, Net, refusal, save_external, write
 
 GOOD = NETS["branches"]().SerializeToString()
-
-
-def write(folder: Path, content: ModelProto | bytes) -> Path:
-    path = folder / "net.onnx"
-    path.write_bytes(content if isinstance(content, bytes) else content.SerializeToString())
-    return path
-
-
-def refusal(path: Path) -> str:
-    """The message, which is one line and names the file."""
-    with pytest.raises(ModelError) as caught:
-        read_model(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert path.name in message
-    return message
 
 
 @pytest.mark.parametrize("name", NETS)
