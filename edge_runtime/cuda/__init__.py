@@ -1,0 +1,1 @@
+"""CUDA's driver through pycuda or cuda-bindings: contexts, streams, memory and graphs."""
