@@ -155,7 +155,8 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
     model, config = inputs.model, inputs.config
     # What can be refused is refused before the long work.
     check_writable(output, error=BundleError)
-    check_profile(config.profile, model.inputs)
+    for profile in config.profiles:
+        check_profile(profile, model.inputs)
     builder, no_plan = plan_builder(config, model.inputs)
     rewritten = rewrite(
         model, config, samples=inputs.samples, cache=inputs.cache, progress=progress
@@ -176,8 +177,8 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
         contents["calibration.json"] = rewritten.cache.to_json_bytes()
         trt_cache = TrtCache.from_cache(rewritten.cache, version=version_number(_CACHE_VERSION))
         contents["calibration.cache"] = trt_cache.format().encode()
-    if plan is not None:
-        contents[plan.key.entry] = plan.data
+    plans = {} if plan is None else {plan.key.entry: plan}
+    contents.update({name: plan.data for name, plan in plans.items()})
     manifest = Manifest(
         model=ModelRecord(model.name, model.digest),
         config=config.to_json(),
@@ -188,7 +189,9 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
         preprocessing=_plain(inputs.preprocessing),
         data=_data_record(inputs, rewritten),
         precision=report,
-        plans={} if plan is None else {plan.key.entry: plan.key},
+        plans={name: plan.key for name, plan in plans.items()},
+        verdicts={name: plan.verdict for name, plan in plans.items() if plan.verdict is not None},
+        plan_settings=dict.fromkeys(plans, config.plan_settings),
     )
     progress("Writing the bundle", 0, 1)
     bundle = write_bundle(output, manifest, contents)

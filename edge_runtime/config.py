@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.choices import member, settings
 from edge_runtime.errors import ConfigError
+from edge_runtime.gpu_config import TensorRTConfig
 
 
 class Precision(str, Enum):
@@ -55,7 +57,7 @@ class CalibrationConfig:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", _member(CalibrationMethod, self.method, "method"))
+        object.__setattr__(self, "method", member(CalibrationMethod, self.method, "method"))
         if not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile is {self.percentile}; it must be above 50, at most 100.")
         object.__setattr__(self, "percentile", float(self.percentile))  # 100 is 100.0.
@@ -106,6 +108,12 @@ class ShapeRange:
 OptimizationProfile = Mapping[str, ShapeRange]
 """One shape range for each input that has a dynamic dimension (TensorRT's optimization profile)."""
 
+GivenProfile = Mapping[str, ShapeRange | str]
+"""The same as it may be given: text such as `1x3x32x32,1x3x64x64,4x3x96x96` for a range."""
+
+PLAN_SETTINGS = ("profiles", "tensorrt")
+"""Fields of `BuildConfig` that a plan depends on and its key does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuildConfig:
@@ -114,21 +122,25 @@ class BuildConfig:
     Attributes:
         precision: `fp32`, `fp16`, `bf16` or `int8`.
         calibration: How ranges are chosen from the data.
-        profile: Shape range by input name, or its text such as `1x3x32x32,1x3x64x64,4x3x96x96`
-            (min, opt, max; one shape serves as all three); needed by TensorRT for inputs with
-            dynamic dimensions.
+        profiles: Optimization profiles, needed by TensorRT for inputs with dynamic dimensions. Each
+            maps the names of such inputs to a shape range, or its text such as
+            `1x3x32x32,1x3x64x64,4x3x96x96` (min, opt, max; one shape serves as all three). A
+            single one may be given as it is. At run time the first that holds the shapes is used.
         exclude: Names of nodes that keep FP32 whatever the precision.
         backend: Whose plan the bundle carries beside the CPU graph: `auto` takes what this machine
             can build, `cpu` none; `tensorrt` or `tensorrt-rtx` must succeed.
         targets: GPU architectures for TensorRT-RTX, such as `sm86`; none means all from Ampere on.
+        tensorrt: What TensorRT's builder is told beside the graph: a `TensorRTConfig`, or some of
+            its fields with their values.
     """
 
     precision: Precision = Precision.FP32
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    profile: OptimizationProfile = field(default_factory=dict)
+    profiles: tuple[OptimizationProfile, ...] = ()
     exclude: tuple[str, ...] = ()
     backend: str = "auto"
     targets: tuple[str, ...] = ()
+    tensorrt: TensorRTConfig = field(default_factory=TensorRTConfig)
 
     if TYPE_CHECKING:  # What may be passed is wider than what is kept.
 
@@ -136,28 +148,23 @@ class BuildConfig:
             self,
             precision: Precision | str = ...,
             calibration: CalibrationConfig = ...,
-            profile: Mapping[str, ShapeRange | str] = ...,
+            profiles: GivenProfile | Iterable[GivenProfile] = ...,
             exclude: Iterable[str] = ...,
             backend: str = ...,
             targets: Iterable[str] = ...,
+            tensorrt: TensorRTConfig | Mapping[str, Any] = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
-        profile = {
-            name: ShapeRange.parse(shapes) if isinstance(shapes, str) else shapes
-            for name, shapes in self.profile.items()
-        }
-        for name, shapes in profile.items():
-            if not isinstance(shapes, ShapeRange):
-                raise ConfigError(
-                    f"The profile of input {name!r} is {shapes!r}; it must be a ShapeRange, or "
-                    "text such as 1x3x32x32,1x3x64x64,4x3x96x96."
-                )
+        object.__setattr__(self, "precision", member(Precision, self.precision, "precision"))
+        given: Any = self.profiles
+        profiles = [given] if isinstance(given, Mapping) else given
+        kept = tuple(_profile(profile) for profile in profiles if profile)
         for name in ("exclude", "targets"):
             if isinstance(getattr(self, name), str):  # It is a sequence too, of letters.
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be a list of names.")
-        object.__setattr__(self, "profile", profile)
+        object.__setattr__(self, "profiles", kept)
+        object.__setattr__(self, "tensorrt", settings(TensorRTConfig, self.tensorrt, "tensorrt"))
         object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
         object.__setattr__(self, "targets", tuple(sorted({t.lower() for t in self.targets})))
         if self.backend not in ("auto", "cpu", "tensorrt", "tensorrt-rtx"):
@@ -175,10 +182,21 @@ class BuildConfig:
         plain = asdict(self)
         plain["precision"] = self.precision.value
         plain["calibration"]["method"] = self.calibration.method.value
-        plain["profile"] = {name: str(shapes) for name, shapes in sorted(self.profile.items())}
+        plain["profiles"] = [
+            {name: str(shapes) for name, shapes in sorted(profile.items())}
+            for profile in self.profiles
+        ]
+        level = self.tensorrt.hardware_compatibility
+        plain["tensorrt"]["hardware_compatibility"] = level.value
         plain["exclude"] = list(self.exclude)
         plain["targets"] = list(self.targets)
         return plain
+
+    @property
+    def plan_settings(self) -> dict[str, Any]:
+        """Those of `to_json` that a plan depends on and its key does not say."""
+        plain = self.to_json()
+        return {name: plain[name] for name in PLAN_SETTINGS}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> BuildConfig:
@@ -191,7 +209,9 @@ class BuildConfig:
             return cls(
                 **{
                     **plain,
+                    **{field.name: plain[field.name] for field in fields(cls)},  # None is missing.
                     "calibration": CalibrationConfig(**plain["calibration"]),
+                    "tensorrt": TensorRTConfig(**plain["tensorrt"]),
                     "exclude": tuple(plain["exclude"]),
                     "targets": tuple(plain["targets"]),
                 }
@@ -213,9 +233,20 @@ def digest(value: object) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _member(kind: type[Enum], value: object, name: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        choices = ", ".join(str(member.value) for member in kind)
-        raise ConfigError(f"{name} is {value!r}; it must be one of {choices}.") from None
+def _profile(given: GivenProfile) -> OptimizationProfile:
+    """A profile with its texts read."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"A profile is {given!r}; it must map the names of inputs to their shape ranges."
+        )
+    profile = {
+        name: ShapeRange.parse(shapes) if isinstance(shapes, str) else shapes
+        for name, shapes in given.items()
+    }
+    for name, shapes in profile.items():
+        if not isinstance(shapes, ShapeRange):
+            raise ConfigError(
+                f"The profile of input {name!r} is {shapes!r}; it must be a ShapeRange, or "
+                "text such as 1x3x32x32,1x3x64x64,4x3x96x96."
+            )
+    return profile

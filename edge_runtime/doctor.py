@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -27,8 +28,8 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
 }
 """Library to the distributions that bring it; their metadata tells the version, unimported."""
 
-_WITHOUT_METADATA = {"opencv": "cv2"}
-"""Library to its module where some packages of it carry no metadata, as apt's OpenCV does not."""
+_WITHOUT_METADATA = {"opencv": "cv2", "tensorrt": "tensorrt"}
+"""Library to its module where some packages of it may carry no metadata, as apt's OpenCV."""
 
 _EXTRAS = (("build", "onnx", "build and check"), ("vision", "opencv", "read pictures"))
 
@@ -37,6 +38,12 @@ _NO_DOT_PRODUCTS = (
     "saturate, which costs accuracy. edge_runtime runs its bundles in exact mode, which does not "
     "use those kernels; INT8 is not faster than FP32 on this CPU."
 )
+
+
+_OLDEST_TENSORRT = (10, 3)
+_FIRST_WITH_NUMPY_2 = (10, 16)
+_CUDA_12 = "'cuda-bindings>=12.6,<13'"
+_CUDA_13 = "'cuda-bindings>=13,<14'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +113,84 @@ def _advice(board: Board, versions: Mapping[str, str | None]) -> list[str]:
     ]
     if board.architecture == "x86_64" and not board.has_int8_dot_products:
         advice.append(_NO_DOT_PRODUCTS)
-    if board.system_tensorrt and versions["tensorrt"] is None:
-        advice.append(
-            f"TensorRT is in {board.system_tensorrt}, where this Python does not look. To mend it: "
-            "python3 -m venv --system-site-packages .venv"
-        )
+    advice += _gpu_advice(board, versions)
     if board.l4t and board.jetpack is None:
         advice.append(
             f"Jetson Linux {board.l4t} is newer than this version of edge_runtime, or unusual: "
             "which JetPack it belongs to is not known here."
         )
     return advice
+
+
+def _gpu_advice(board: Board, versions: Mapping[str, str | None]) -> Iterator[str]:
+    """What keeps plans from running on a GPU: each link of the chain that is missing or wrong.
+
+    A machine with neither a GPU nor TensorRT is not told to get them.
+    """
+    is_jetson = board.l4t is not None or board.jetson is not None
+    has_gpu = is_jetson or bool(board.gpu_nodes)
+    has_tensorrt = versions["tensorrt"] is not None
+    if not has_tensorrt and board.system_tensorrt:
+        yield (
+            f"TensorRT is in {board.system_tensorrt}, where this Python does not look. To mend it: "
+            "python3 -m venv --system-site-packages .venv"
+        )
+    elif has_gpu and not has_tensorrt and versions["tensorrt-rtx"] is None:
+        mend = "sudo apt-get install python3-libnvinfer" if is_jetson else "pip install tensorrt"
+        yield f"There is a GPU here, but no TensorRT to run plans on it. To mend it: {mend}"
+    if not has_gpu and not has_tensorrt:
+        return
+    if not board.gpu_nodes:
+        yield (
+            "No NVIDIA GPU is to be seen here (no device file such as /dev/nvidia0 or "
+            "/dev/nvhost-gpu): no plan runs. A container must be started with it: docker run "
+            f"{'--runtime nvidia' if is_jetson else '--gpus all'}"
+        )
+    if board.libcuda is None:
+        package = "nvidia-l4t-cuda" if is_jetson else "nvidia-driver"
+        yield (
+            "NVIDIA's driver library libcuda.so.1 is not here: no plan runs. To mend it, outside "
+            f"of a container: sudo apt-get install {package}"
+        )
+    yield from _binding_advice(board, versions)
+    yield from _version_advice(versions)
+
+
+def _binding_advice(board: Board, versions: Mapping[str, str | None]) -> Iterator[str]:
+    """Python's binding of CUDA; on a Jetson, that of the CUDA which its JetPack has."""
+    bindings, jetpack = versions["cuda-bindings"], board.jetpack or ""
+    fit = {"6": _CUDA_12, "7": _CUDA_13}.get(jetpack[:1], "'edge-runtime[cuda]'")
+    if bindings is None and versions["pycuda"] is None:
+        yield (
+            "Neither cuda-bindings nor pycuda is installed: no plan runs. To mend it: "
+            f"pip install {fit}"
+        )
+    elif bindings is not None and jetpack[:1] == "6" and _numbers(bindings) >= (13,):
+        yield (
+            f"cuda-bindings {bindings} is made for CUDA {bindings.partition('.')[0]}, and JetPack "
+            f"{jetpack} has CUDA 12. To mend it: pip install {fit}"
+        )
+
+
+def _version_advice(versions: Mapping[str, str | None]) -> Iterator[str]:
+    """What the installed TensorRT cannot do, and what it does wrong without a word."""
+    tensorrt, numpy = versions["tensorrt"], versions["numpy"]
+    if not tensorrt or not _numbers(tensorrt):
+        return
+    if _numbers(tensorrt) < _OLDEST_TENSORRT:
+        yield (
+            f"TensorRT {tensorrt} cannot keep the precision of a graph; edge_runtime needs 10.3 "
+            "or newer, as JetPack 6.1 has it."
+        )
+    elif _numbers(tensorrt) < _FIRST_WITH_NUMPY_2 and numpy and _numbers(numpy) >= (2,):
+        yield (
+            f"numpy {numpy} does not go with the Python bindings of TensorRT {tensorrt}: before "
+            "10.16 they read arrays such as weights out of TensorRT as zeros, without an error. "
+            "To mend it: pip install 'numpy>=1.26,<2'"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`(10, 3, 0)` of `10.3.0` or `10.3.0.post1`; empty for what is no version."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()

@@ -13,8 +13,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainValidator,
+    Tag,
     ValidationError,
     WrapValidator,
     model_validator,
@@ -30,6 +32,7 @@ from edge_runtime.config import (
 )
 from edge_runtime.errors import ConfigError
 from edge_runtime.files import StrPath, open_file
+from edge_runtime.gpu_config import HardwareCompatibility, TensorRTConfig
 from edge_runtime.vision.preprocess import (
     Color,
     Interpolation,
@@ -133,7 +136,27 @@ def _shape_range(value: Any) -> ShapeRange:
     return shapes
 
 
+def _workspace(value: Any) -> int | None:
+    _checked(TensorRTConfig, workspace=value)
+    return TensorRTConfig(workspace=value).workspace
+
+
+def _form(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return "table"
+    return "tables" if isinstance(value, list) else None
+
+
 _Each = WrapValidator(_one_or_each)
+_Profile = dict[str, Annotated[Any, PlainValidator(_shape_range)]]
+_OneOrMore = Annotated[
+    Annotated[_Profile, Tag("table")] | Annotated[list[_Profile], Tag("tables")],
+    Discriminator(
+        _form,
+        custom_error_type="form",
+        custom_error_message="must be a table [profile], or tables [[profile]]",
+    ),
+]
 
 
 class _Table(BaseModel):
@@ -200,6 +223,29 @@ class _Preprocessing(_Table):
         return Preprocessing(**self.given())
 
 
+class _TensorRT(_Table):
+    workspace: Annotated[int | None, BeforeValidator(_workspace)] = None
+    optimization_level: int | None = None
+    max_aux_streams: int | None = None
+    tf32: bool | None = None
+    sparse_weights: bool | None = None
+    version_compatible: bool | None = None
+    hardware_compatibility: Annotated[HardwareCompatibility | None, Field(strict=False)] = None
+    refit: bool | None = None
+    strip_weights: bool | None = None
+    weight_streaming: bool | None = None
+    dla_core: int | None = None
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _allowed(self) -> _TensorRT:
+        _checked(self.config)
+        return self
+
+    def config(self) -> TensorRTConfig:
+        return TensorRTConfig(**self.given())
+
+
 class _Model(_Table):
     path: Annotated[str, Field(min_length=1)]
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
@@ -209,7 +255,8 @@ class _File(_Table):
     build: _Build = Field(default_factory=_Build)
     calibration: _Calibration = Field(default_factory=_Calibration)
     preprocessing: _Preprocessing | None = None
-    profile: dict[str, Annotated[Any, PlainValidator(_shape_range)]] = Field(default_factory=dict)
+    profile: _OneOrMore = Field(default_factory=dict)
+    tensorrt: _TensorRT = Field(default_factory=_TensorRT)
     model: _Model | None = None
 
     def recipe(self, path: Path) -> Recipe:
@@ -217,7 +264,10 @@ class _File(_Table):
         return Recipe(
             path=path,
             build=BuildConfig(
-                **self.build.given(), calibration=self.calibration.config(), profile=self.profile
+                **self.build.given(),
+                calibration=self.calibration.config(),
+                profiles=self.profile,
+                tensorrt=self.tensorrt.config(),
             ),
             preprocessing=pictures.config() if pictures else None,
             data=path.parent / data if data else None,
@@ -232,6 +282,7 @@ _KEYS: dict[tuple[int | str, ...], type[_Table]] = {
     ("build",): _Build,
     ("calibration",): _Calibration,
     ("preprocessing",): _Preprocessing,
+    ("tensorrt",): _TensorRT,
     ("model",): _Model,
 }
 
@@ -239,6 +290,8 @@ _KEYS: dict[tuple[int | str, ...], type[_Table]] = {
 def _describe(mistake: ErrorDetails) -> str:
     """One line: the dotted name, what is wrong and what was found."""
     where = mistake["loc"]
+    if where[0] == "profile":  # Then comes the tag that says which of the two forms it has.
+        where = (*where[:1], *where[2:])
     name = ".".join(map(str, where))
     if mistake["type"] == "extra_forbidden":
         return f"{name}: unknown; there are {', '.join(_KEYS[where[:-1]].model_fields)}"

@@ -5,18 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
+from typing import Any, TypeVar
 
 from edge_runtime.backends import registry
 from edge_runtime.backends.base import Engine, ExecutionContext
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import ConfigError, SessionClosedError
-from edge_runtime.tensors import Feeds, Outputs, TensorSpec, check_feeds
+from edge_runtime.choices import settings
+from edge_runtime.cuda.array import DeviceArray
+from edge_runtime.cuda.interop import is_device_array
+from edge_runtime.errors import ConfigError, DeviceError, SessionClosedError
+from edge_runtime.gpu_config import DeviceErrorPolicy, GpuConfig
+from edge_runtime.tensors import DeviceFeeds, Outputs, TensorSpec, check_feeds
 
 _log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 class Session:
@@ -25,31 +31,63 @@ class Session:
     Open one with `load`. `contexts` inferences run at a time; further ones wait their turn.
 
     Attributes:
-        backend: Which backend runs it, such as `cpu`.
         inputs: The inputs, in the model's order.
         outputs: The outputs, in the model's order.
     """
 
-    def __init__(self, engine: Engine, *, backend: str, contexts: int = 1) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        backend: str,
+        contexts: int = 1,
+        fallback: Callable[[], Session] | None = None,
+    ) -> None:
+        """Opens a session on an engine, which it closes when it is closed.
+
+        Args:
+            engine: What runs.
+            backend: Its backend's name.
+            contexts: Inferences that may run at a time.
+            fallback: Opens what runs instead, once the GPU has failed; None lets the error out.
+        """
         if contexts < 1:
             raise ConfigError(f"contexts is {contexts}; at least one is needed to run anything.")
-        self.backend = backend
+        self._backend = backend
         self.inputs: Sequence[TensorSpec] = engine.inputs
         self.outputs: Sequence[TensorSpec] = engine.outputs
         self._engine = engine
+        self._is_on_device = is_device_array if engine.on_device else None
         self._contexts = contexts
         self._idle: SimpleQueue[ExecutionContext | None] = SimpleQueue()
-        for _ in range(contexts):
-            self._idle.put(engine.create_context())
+        made: list[ExecutionContext] = []
+        try:
+            for _ in range(contexts):
+                made.append(engine.create_context())
+        except BaseException:
+            for context in made:
+                context.close()
+            raise
+        for context in made:
+            self._idle.put(context)
         self._lock = threading.Lock()
         self._workers: ThreadPoolExecutor | None = None
+        self._fallback = fallback
+        self._instead: Session | None = None
         self._closed = False
 
-    def run(self, feeds: Feeds) -> Outputs:
+    @property
+    def backend(self) -> str:
+        """Which backend runs it now, such as `cpu`."""
+        return self._backend if self._instead is None else self._instead.backend
+
+    def run(self, feeds: DeviceFeeds) -> Outputs:
         """Runs one inference and waits for it.
 
         Args:
             feeds: One array for each input, of exactly its type and shape. They stay the caller's.
+                On a GPU, arrays that lie in its memory are taken too (`__cuda_array_interface__` or
+                DLPack) and read in place.
 
         Returns:
             One new array for each output, by name; they are the caller's.
@@ -57,12 +95,33 @@ class Session:
         Raises:
             FeedError: An input is missing, unknown, or of another type or shape.
             InferenceError: The model could not run on these inputs.
+            DeviceError: The GPU failed, and the session was not to go on without it.
             SessionClosedError: The session is closed.
         """
-        check_feeds(self.inputs, feeds)
+        check_feeds(self.inputs, feeds, self._is_on_device)
         return self._run_checked(feeds)
 
-    def submit(self, feeds: Feeds) -> Future[Outputs]:
+    def run_on_device(self, feeds: DeviceFeeds) -> dict[str, DeviceArray]:
+        """Runs one inference, waits for it, and leaves the outputs in the GPU's memory.
+
+        Args:
+            feeds: As `run`.
+
+        Returns:
+            An array on the GPU for each output, by name. They are the caller's, other libraries
+            take them without a copy, and they may outlive the session.
+
+        Raises:
+            BackendUnavailableError: The session runs on the CPU.
+            FeedError: As `run`.
+            InferenceError: As `run`.
+            DeviceError: The GPU failed.
+            SessionClosedError: The session is closed.
+        """
+        check_feeds(self.inputs, feeds, self._is_on_device)
+        return self._with_context(lambda context: context.run_on_device(feeds))
+
+    def submit(self, feeds: DeviceFeeds) -> Future[Outputs]:
         """Starts one inference and returns at once.
 
         The feeds are read on a worker thread: leave them alone until the future is done.
@@ -70,7 +129,7 @@ class Session:
         Returns:
             A future of what `run` would return or raise. Wrong feeds raise here and now.
         """
-        check_feeds(self.inputs, feeds)
+        check_feeds(self.inputs, feeds, self._is_on_device)
         with self._lock:
             if self._closed:
                 raise SessionClosedError
@@ -92,6 +151,8 @@ class Session:
                 context.close()
         self._idle.put(None)  # Whoever still waits for a context finds this and passes it on.
         self._engine.close()
+        if self._instead is not None:
+            self._instead.close()
 
     def __enter__(self) -> Session:
         return self
@@ -108,16 +169,35 @@ class Session:
         inputs = ", ".join(f"{spec.name}: {spec}" for spec in self.inputs)
         return f"<Session on {self.backend}: {inputs}>"
 
-    def _run_checked(self, feeds: Feeds) -> Outputs:
+    def _run_checked(self, feeds: DeviceFeeds) -> Outputs:
+        if self._instead is None:
+            try:
+                return self._with_context(lambda context: _run(context, feeds))
+            except DeviceError as error:
+                self._replace(error)
+        assert self._instead is not None
+        return self._instead.run(feeds)
+
+    def _with_context(self, use: Callable[[ExecutionContext], _Result]) -> _Result:
         context = self._idle.get()
         if context is None:
             self._idle.put(None)
             raise SessionClosedError
         try:
-            context.enqueue(feeds)
-            return context.wait()
+            return use(context)
         finally:
             self._idle.put(context)
+
+    def _replace(self, error: DeviceError) -> None:
+        """Goes on without the GPU if that was asked for; raises the error if not."""
+        if self._fallback is None:
+            raise error
+        with self._lock:
+            if self._closed:
+                raise error
+            if self._instead is None:
+                self._instead = self._fallback()
+                _log.warning("%s The session goes on on %s.", error, self._instead.backend)
 
 
 def load(
@@ -126,6 +206,7 @@ def load(
     device: str = "auto",
     contexts: int = 1,
     threads: int = 0,
+    gpu: GpuConfig | Mapping[str, Any] | None = None,
 ) -> Session:
     """Opens a bundle for inference.
 
@@ -134,8 +215,11 @@ def load(
         device: `cpu`, `tensorrt` or `tensorrt-rtx`, which is used or refused; or `auto`, which
             takes the best that this machine and the bundle have, and logs why better ones were
             passed over.
-        contexts: Inferences that may run at a time.
+        contexts: Inferences that may run at a time. With two or more on a GPU, the copies of one
+            overlap with the work of another.
         threads: CPU threads that one inference uses; 0 means one for each core.
+        gpu: How a GPU is used: a `GpuConfig`, or some of its settings by name, such as
+            `{"cuda_graphs": True, "on_device_error": "cpu"}`.
 
     Returns:
         An open session; close it, or use it in a `with` statement.
@@ -143,10 +227,32 @@ def load(
     Raises:
         BundleError: The file is not a sound bundle.
         BackendUnavailableError: The device that was asked for cannot run this bundle here.
+        ConfigError: A setting is not one, or asks for what the GPU or the plan does not have.
+        DeviceError: The GPU failed.
     """
     bundle = source if isinstance(source, Bundle) else Bundle.open(source)
-    backend, reasons = registry.choose(bundle, device)
-    for reason in reasons:
+    gpu = settings(GpuConfig, gpu, "gpu")
+    choice = registry.choose(bundle, device, gpu)
+    for reason in choice.passed_over:
         _log.info("%s", reason)
-    engine = registry.open_engine(bundle, backend, threads=threads)
-    return Session(engine, backend=backend, contexts=contexts)
+    engine = registry.open_engine(bundle, choice, threads=threads, gpu=gpu)
+
+    def on_cpu() -> Session:
+        return load(bundle, device="cpu", contexts=contexts, threads=threads)
+
+    goes_on = gpu.on_device_error is DeviceErrorPolicy.CPU and choice.backend != "cpu"
+    try:
+        return Session(
+            engine,
+            backend=choice.backend,
+            contexts=contexts,
+            fallback=on_cpu if goes_on else None,
+        )
+    except BaseException:
+        engine.close()
+        raise
+
+
+def _run(context: ExecutionContext, feeds: DeviceFeeds) -> Outputs:
+    context.enqueue(feeds)
+    return context.wait()

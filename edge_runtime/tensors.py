@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +14,8 @@ from edge_runtime.errors import FeedError
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
+DeviceFeeds = Mapping[str, Any]
+"""Feeds of which some may be arrays in a GPU's memory, which have no common type."""
 Outputs = dict[str, Array]
 
 
@@ -50,10 +52,20 @@ class TensorSpec:
         return f"{self.dtype}[{sizes}]"
 
 
-def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> None:
+def check_feeds(
+    specs: Sequence[TensorSpec],
+    feeds: DeviceFeeds,
+    is_on_device: Callable[[object], bool] | None = None,
+) -> None:
     """Checks that `feeds` holds one fitting array for each of `specs` and nothing else.
 
     Nothing is converted: an array of another type or shape is refused, never cast.
+
+    Args:
+        specs: The model's inputs.
+        feeds: Array by input.
+        is_on_device: Says which feeds are arrays in a GPU's memory; these are let through as they
+            are. None where there is no such memory.
 
     Raises:
         FeedError: Names the tensor, what it wants and what was passed.
@@ -61,11 +73,12 @@ def check_feeds(specs: Sequence[TensorSpec], feeds: Feeds) -> None:
     for spec in specs:
         array = feeds.get(spec.name)
         # This is on the way of every inference: one pass of cheap tests, then the words.
-        if (
-            not isinstance(array, np.ndarray)
-            or array.dtype != _dtype(spec.dtype)
-            or not spec.accepts(array.shape)
-        ):
+        fits = (
+            isinstance(array, np.ndarray)
+            and array.dtype == _dtype(spec.dtype)
+            and spec.accepts(array.shape)
+        )
+        if not fits and (array is None or is_on_device is None or not is_on_device(array)):
             raise _misfit(spec, array, feeds)
     if len(feeds) != len(specs):
         names = {spec.name for spec in specs}
@@ -80,7 +93,7 @@ def _dtype(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _misfit(spec: TensorSpec, array: object, feeds: Feeds) -> FeedError:
+def _misfit(spec: TensorSpec, array: object, feeds: DeviceFeeds) -> FeedError:
     if array is None:
         names = ", ".join(feeds) or "nothing"
         return FeedError(spec.name, expected=str(spec), found=f"no such key (there is: {names})")

@@ -16,7 +16,9 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from edge_runtime.errors import InferenceError, ModelError
+from edge_runtime.backends.onnx_graph import first_refused, read_graph, with_versions
+from edge_runtime.cuda.array import DeviceArray
+from edge_runtime.errors import BackendUnavailableError, InferenceError, ModelError
 from edge_runtime.tensors import Array, Feeds, Outputs, TensorSpec
 
 EXACT = {"session.disable_quant_qdq": "1"}
@@ -45,6 +47,15 @@ _ORT_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+_LOAD_ERRORS = (*_ORT_ERRORS, UnicodeDecodeError)  # A reason may quote what is no UTF-8.
+
+_SOURCE = re.compile(r"/\S+:\d+ \S.*?\)(?:::<lambda\(\S*\)>| const)? (?:\[with [^]]*\] )?(?=\S)")
+"""The place in ONNX Runtime's own source, and the signature of the function there."""
+
+_TOO_NEW = (  # In the order in which ONNX Runtime looks at them.
+    ("ir", "IR version", r"IR version: (\d+), max supported IR version: (\d+)"),
+    ("opset", "operator set", r"Opset (\d+) is under .* domain ai\.onnx is till opset (\d+)"),
+)
 
 
 class CpuRuntime:
@@ -68,6 +79,8 @@ class CpuRuntime:
 
 class CpuEngine:
     """A graph in ONNX Runtime, whose session serves any number of threads at a time."""
+
+    on_device = False
 
     def __init__(self, session: CpuSession) -> None:
         self._session: CpuSession | None = session
@@ -119,6 +132,16 @@ class CpuContext:
             raise InferenceError("Nothing was enqueued in this context.")
         return outputs
 
+    def run_on_device(self, feeds: Feeds) -> dict[str, DeviceArray]:  # noqa: ARG002
+        """Refused: there is no GPU.
+
+        Raises:
+            BackendUnavailableError: Always.
+        """
+        raise BackendUnavailableError(
+            "The CPU backend has no GPU memory to leave outputs in; call run()."
+        )
+
     def close(self) -> None:
         """Nothing to free: the session belongs to the engine."""
 
@@ -136,11 +159,9 @@ def open_session(
             layout that the CPU computes fastest on, and let idle threads sleep, not spin.
 
     Raises:
-        ModelError: ONNX Runtime cannot run the graph.
+        ModelError: ONNX Runtime cannot run the graph; the message names the node, where it is one.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # What it would print to stderr is in the exceptions.
-    options.intra_op_num_threads = threads
+    options = _options(threads)
     if lean:
         level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
@@ -149,11 +170,12 @@ def open_session(
         for key, value in EXACT.items():
             options.add_session_config_entry(key, value)
     try:
-        return onnxruntime.InferenceSession(
-            graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except (*_ORT_ERRORS, UnicodeDecodeError) as error:  # A reason may quote what is no UTF-8.
-        raise ModelError(f"ONNX Runtime cannot load the graph: {_line(error)}") from error
+        return _open(graph, options)
+    except _LOAD_ERRORS as error:
+        line = _line(error)
+        is_read = isinstance(graph, bytes) and read_graph(graph).nodes
+        reason = _located(graph, line) if is_read else line
+        raise ModelError(f"ONNX Runtime cannot load the graph: {reason}") from error
 
 
 def run_session(session: CpuSession, outputs: Sequence[str], feeds: Feeds) -> list[Array]:
@@ -167,6 +189,52 @@ def run_session(session: CpuSession, outputs: Sequence[str], feeds: Feeds) -> li
     except _ORT_ERRORS as error:
         raise InferenceError(f"The model could not run on these inputs: {_line(error)}") from error
     return arrays
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # What it would print to stderr is in the exceptions.
+    options.intra_op_num_threads = threads
+    return options
+
+
+def _open(graph: bytes | str, options: onnxruntime.SessionOptions) -> CpuSession:
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
+
+
+def _located(graph: bytes, line: str) -> str:
+    """Why a graph is refused, with the node that it is about.
+
+    ONNX Runtime names none, or one inside of the function that a node stands for, or stops before
+    it looks at any since the graph's version is too new.
+    """
+    hint = ""
+    for version, what, pattern in _TOO_NEW:
+        if found := re.search(pattern, line):
+            hint = (
+                f"the graph has {what} {found[1]}, and ONNX Runtime {VERSION} knows none after "
+                f"{found[2]}: export the model with that, or update ONNX Runtime"
+            )
+            graph = with_versions(graph, **{version: int(found[2])})
+            line = _refusal(graph) or ""
+    try:
+        node, line = first_refused(graph, _refusal)
+    except LookupError:
+        return hint or line
+    return f"node {node}: {line}" + (f" ({hint})" if hint else "")
+
+
+def _refusal(graph: bytes) -> str | None:
+    """Why a graph, as it stands, cannot be loaded."""
+    options = _options(1)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        _open(graph, options)
+    except _LOAD_ERRORS as error:
+        return _line(error)
+    return None
 
 
 def _spec(argument: onnxruntime.NodeArg) -> TensorSpec:
@@ -187,5 +255,5 @@ def _line(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         text = error.object.decode(errors="backslashreplace")
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    text = re.sub(r"/\S+:\d+ \S.*?\)(?: const)? (?=\S)", "", text, count=1)
+    text = re.sub(_SOURCE, "", text, count=1)
     return " ".join(text.split()) or "it does not say why."

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
-from edge_runtime.backends.base import Builder, Engine
+from edge_runtime.backends.base import Builder, Engine, PlanKey
+from edge_runtime.backends.tensorrt.match import mismatch
 from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle
-from edge_runtime.errors import BackendUnavailableError, ConfigError
+from edge_runtime.config import BuildConfig
+from edge_runtime.errors import BackendUnavailableError, ConfigError, DeviceError
+from edge_runtime.gpu_config import GpuConfig
 
 CPU_GRAPHS = (CPU_GRAPH, GRAPH)
 """Bundle entries that the CPU runs, best first: the FP16 or BF16 twin, else the graph itself."""
 
-_NO_RUNTIME = "this version of edge_runtime builds its plans but does not run them yet"
+_MODULES = {"tensorrt": "tensorrt_standard", "tensorrt-rtx": "tensorrt_rtx"}
+"""Module of each backend that runs plans; importing one imports its vendor's library."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ class Availability:
     Attributes:
         name: The backend, as `load` and `build` take it.
         can_build: Whether a plan for it can be built here.
-        can_run: Whether a bundle can run on it here.
+        can_run: Whether it can run here, given a plan for this machine.
         reason: Why something is not possible and what would mend it; empty if all is.
     """
 
@@ -35,13 +42,28 @@ class Availability:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs a bundle.
+
+    Attributes:
+        backend: Name of the backend.
+        plan: Name of the plan's entry in the bundle; None on the CPU, which runs a graph.
+        passed_over: Why each better backend was passed over.
+    """
+
+    backend: str
+    plan: str | None
+    passed_over: tuple[str, ...]
+
+
 def availability() -> tuple[Availability, ...]:
-    """Every backend, best first."""
+    """Every backend, best first. Nothing is imported for it."""
     return (_tensorrt(), _tensorrt_rtx(), _cpu())
 
 
-def choose(bundle: Bundle, device: str) -> tuple[str, Sequence[str]]:
-    """The backend that runs `bundle` for `device`, and why each better one was passed over.
+def choose(bundle: Bundle, device: str, gpu: GpuConfig) -> Choice:
+    """What runs `bundle` for `device`.
 
     Raises:
         ConfigError: There is no such device.
@@ -50,44 +72,88 @@ def choose(bundle: Bundle, device: str) -> tuple[str, Sequence[str]]:
     backends = {entry.name: entry for entry in availability()}
     if device not in ("auto", *backends):
         raise ConfigError(f"device is {device!r}; it must be auto, {', '.join(backends)}.")
-    if device != "auto":
-        if not backends[device].can_run:
-            raise BackendUnavailableError(
-                f"{bundle.path} cannot run on {device!r}: {backends[device].reason}. "
-                "Use device 'cpu', or 'auto' for the best that this machine has."
-            )
-        return device, ()
     reasons: list[str] = []
-    for entry in backends.values():
-        if entry.can_run:
-            return entry.name, reasons
-        reasons.append(f"{entry.name} was passed over: {entry.reason}")
+    for entry in backends.values() if device == "auto" else [backends[device]]:
+        if entry.name == "cpu":
+            return Choice("cpu", None, tuple(reasons))
+        try:
+            plan = _find_plan(bundle, entry, gpu)
+        except (BackendUnavailableError, DeviceError) as error:
+            reason = str(error).rstrip(".")
+            if device != "auto":
+                raise BackendUnavailableError(
+                    f"{bundle.path} cannot run on {device!r}: {reason}. "
+                    "Use device 'cpu', or 'auto' for the best that this machine has."
+                ) from error
+            reasons.append(f"{entry.name} was passed over: {reason}")
+        else:
+            return Choice(entry.name, plan, tuple(reasons))
     raise AssertionError("the CPU is always there")
 
 
-def open_engine(bundle: Bundle, backend: str, *, threads: int = 0) -> Engine:
-    """Loads what `bundle` holds for `backend`, as `choose` named it."""
-    assert backend == "cpu", backend
-    from edge_runtime.backends.cpu import CpuRuntime
-
-    present = {entry.name for entry in bundle.manifest.entries}
-    graph = next(name for name in CPU_GRAPHS if name in present)
-    return CpuRuntime(threads=threads).load(bundle.read(graph))
-
-
-def create_builder(backend: str, targets: Sequence[str]) -> Builder:
-    """The builder of a backend's plans.
+def find_plan(bundle: Bundle, machine: PlanKey) -> str:
+    """The entry of the bundle's plan for a machine. Nothing is deserialised for it.
 
     Raises:
-        ConfigError: A target that the backend does not have.
+        BackendUnavailableError: It has none; says what its plans are for, and what would mend it.
+    """
+    own = {name: key for name, key in bundle.plans.items() if key.backend == machine.backend}
+    reasons = {name: mismatch(key, machine) for name, key in own.items()}
+    for name, reason in reasons.items():
+        if not reason:
+            return name
+    command = f"edge-runtime build {bundle.path} --backend {machine.backend}"
+    found = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    have = f"none of its plans runs here ({found})" if own else "it has no plan for it"
+    raise BackendUnavailableError(f"{have}. To add one, here: {command}")
+
+
+def open_engine(
+    bundle: Bundle, choice: Choice, *, threads: int = 0, gpu: GpuConfig | None = None
+) -> Engine:
+    """Loads what `bundle` holds for the backend that was chosen."""
+    if choice.plan is None:
+        from edge_runtime.backends.cpu import CpuRuntime
+
+        present = {entry.name for entry in bundle.manifest.entries}
+        graph = next(name for name in CPU_GRAPHS if name in present)
+        return CpuRuntime(threads=threads).load(bundle.read(graph))
+    runtime = _module(choice.backend).create_runtime(gpu or GpuConfig())
+    with bundle.map(choice.plan) as data:
+        engine: Engine = runtime.load(
+            data,
+            key=bundle.plans[choice.plan],
+            inputs=bundle.inputs,
+            outputs=bundle.outputs,
+            graph=partial(bundle.read, GRAPH),
+        )
+    return engine
+
+
+def create_builder(backend: str, config: BuildConfig) -> Builder:
+    """The builder of a backend's plans, which works in a process of its own.
+
+    Raises:
+        ConfigError: A setting that the backend does not have.
         BackendUnavailableError: This machine cannot build for the backend.
     """
     entry = next(entry for entry in availability() if entry.name == backend)
     if not entry.can_build or backend == "cpu":
         raise BackendUnavailableError(f"No {backend} plan can be built here: {entry.reason}.")
-    from edge_runtime.backends import tensorrt_rtx
+    module = _module(backend)
+    targets = (config.targets,) if backend == "tensorrt-rtx" else ()
+    builder: Builder = module.create_child_builder(*targets, config.tensorrt)
+    return builder
 
-    return tensorrt_rtx.create_builder(targets)
+
+def _module(backend: str) -> ModuleType:
+    return import_module(f"edge_runtime.backends.{_MODULES[backend]}")
+
+
+def _find_plan(bundle: Bundle, entry: Availability, gpu: GpuConfig) -> str:
+    if not entry.can_run:
+        raise BackendUnavailableError(entry.reason)
+    return find_plan(bundle, _module(entry.name).machine(gpu.driver))
 
 
 def _cpu() -> Availability:
@@ -97,17 +163,39 @@ def _cpu() -> Availability:
 
 
 def _tensorrt() -> Availability:
-    reason = "this version of edge_runtime has no TensorRT backend yet"
+    name = "tensorrt"
     if find_spec("tensorrt") is None:
-        reason += ", and TensorRT is not installed here"
-    return Availability("tensorrt", False, False, reason)
+        return Availability(
+            name, False, False, "TensorRT is not installed here; on a Jetson, JetPack brings it"
+        )
+    reason = _no_cuda()
+    return Availability(name, not reason, not reason, reason)
 
 
 def _tensorrt_rtx() -> Availability:
     name = "tensorrt-rtx"
     if find_spec("tensorrt_rtx_bindings") is not None:
-        return Availability(name, True, False, _NO_RUNTIME)
+        reason = _no_cuda()
+        return Availability(name, True, not reason, reason)
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return Availability(name, False, False, "TensorRT-RTX is installed on Linux x86-64 only")
     reason = "TensorRT-RTX is not installed: pip install 'edge-runtime[rtx]'"
     return Availability(name, False, False, reason)
+
+
+def _no_cuda() -> str:
+    """Why nothing runs on a GPU here; empty if something may."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "this machine has no NVIDIA driver (libcuda.so.1)"
+    if not _has("cuda.bindings") and not _has("pycuda"):
+        return "neither cuda-bindings nor pycuda is installed: pip install 'edge-runtime[cuda]'"
+    return ""
+
+
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # Its parent package is not there.
+        return False

@@ -10,16 +10,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from edge_runtime.bundle.container import MANIFEST, Entry, Layout, entry_order, read_manifest
 from edge_runtime.bundle.manifest import Manifest, PlanKey
-from edge_runtime.config import OptimizationProfile, Precision, digest
+from edge_runtime.config import BuildConfig, Precision, digest
 from edge_runtime.errors import BundleError
 from edge_runtime.files import StrPath, atomic_write, open_file
 from edge_runtime.tensors import TensorSpec
 
 _CHUNK = 1 << 20
 _MAGIC = b"PK\x03\x04"
+
+
+class BuiltPlan(Protocol):
+    """A plan as `add_plans` takes it, such as `edge_runtime.backends.base.Plan`."""
+
+    @property
+    def key(self) -> PlanKey:
+        """What it was built for."""
+
+    @property
+    def data(self) -> bytes:
+        """The serialised engine."""
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """What the builder made of the graph, as plain JSON; None where nobody could ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,17 +219,18 @@ def write_bundle(path: StrPath, manifest: Manifest, contents: Mapping[str, bytes
 
 
 def add_plans(
-    bundle: Bundle, plans: Mapping[PlanKey, bytes], *, profile: OptimizationProfile | None = None
+    bundle: Bundle, plans: Iterable[BuiltPlan], *, config: BuildConfig | None = None
 ) -> Bundle:
     """Adds plans to a bundle, all or nothing; a plan with the same key is replaced.
 
-    What else is in the bundle is copied in chunks and verified on the way.
+    What else is in the bundle is copied in chunks and verified on the way. A bundle of which a plan
+    was replaced is no longer the one of its build: its `build_key` changes.
 
     Args:
         bundle: The bundle; its file is replaced, and this object is stale afterwards.
-        plans: Serialised engines.
-        profile: The shapes that they were built for, if other than the bundle's own, which then
-            become these.
+        plans: Plans with their keys and verdicts.
+        config: The settings that they were built with, if other than the bundle's own, which then
+            become these as far as plans depend on them.
 
     Returns:
         The new bundle, at the same path.
@@ -220,15 +238,20 @@ def add_plans(
     Raises:
         BundleError: As `write_bundle`, or the old file is damaged or was replaced.
     """
-    added = {key.entry: content for key, content in plans.items()}
-    kept = [entry for entry in bundle.manifest.entries if entry.name not in added]
-    config = bundle.manifest.config
-    if profile is not None:
-        config = replace(bundle.manifest.build_config, profile=profile).to_json()
+    old, new = bundle.manifest, {plan.key.entry: plan for plan in plans}
+    added = {name: plan.data for name, plan in new.items()}
+    own = (config or old.build_config).plan_settings
+    build_key = digest([old.build_key, own]) if old.plans.keys() & new.keys() else old.build_key
+    verdicts = {name: plan.verdict for name, plan in new.items() if plan.verdict is not None}
+    unchanged = {name: verdict for name, verdict in old.verdicts.items() if name not in new}
+    kept = [entry for entry in old.entries if entry.name not in added]
     manifest = replace(
-        bundle.manifest,
-        config=config,
-        plans={**bundle.plans, **{key.entry: key for key in plans}},
+        old,
+        config={**old.config, **own},
+        build_key=build_key,
+        plans={**old.plans, **{name: plan.key for name, plan in new.items()}},
+        verdicts={**unchanged, **verdicts},
+        plan_settings={**old.plan_settings, **dict.fromkeys(new, own)},
         entries=_sorted([*kept, *(Entry.of(name, content) for name, content in added.items())]),
     )
 

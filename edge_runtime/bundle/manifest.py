@@ -17,8 +17,17 @@ from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
 from edge_runtime.tensors import TensorSpec
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the format. It grows whenever a reader of the old one could not read the new one."""
+
+
+_PLAN_FIELDS = (
+    *("entry", "backend", "version", "compute_capabilities", "platform", "traits"),
+    *("settings", "verdict"),
+)
+
+TRAITS = ("dla", "stripped", "version-compatible")
+"""What may set a plan apart from others for the same machine; sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +40,21 @@ class PlanKey:
         compute_capabilities: GPU architectures it runs on, such as `sm86`; empty means every one
             from Ampere on.
         platform: Operating system and machine, such as `linux-x86_64`.
+        traits: Those of `TRAITS` that it has, sorted: it needs a DLA, takes its weights from the
+            bundle's graph, or is loaded by newer versions too.
     """
 
     backend: str
     version: str
     compute_capabilities: tuple[str, ...]
     platform: str
+    traits: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
         """A file name without ending that is different for every key."""
         targets = "-".join(self.compute_capabilities) or "ampere-and-newer"
-        return f"{self.backend}-{self.version}-{targets}-{self.platform}"
+        return "-".join((self.backend, self.version, targets, self.platform, *self.traits))
 
     @property
     def entry(self) -> str:
@@ -51,7 +63,8 @@ class PlanKey:
 
     def __str__(self) -> str:
         targets = ", ".join(self.compute_capabilities) or "Ampere and newer"
-        return f"{self.backend} {self.version} for {targets} on {self.platform}"
+        traits = f" ({', '.join(self.traits)})" if self.traits else ""
+        return f"{self.backend} {self.version} for {targets} on {self.platform}{traits}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +110,9 @@ class Manifest:
         data: The calibration data; None if there was none.
         precision: Report of what the rewriting of the graph did, as plain JSON.
         plans: The key of each plan, by the name of its entry.
+        verdicts: What the builder made of the graph, as plain JSON, by the name of the plan's
+            entry; without those that nobody could ask.
+        plan_settings: `BuildConfig.plan_settings` of each plan, by the name of its entry.
         entries: Every file in the bundle but the manifest, in the file's order.
     """
 
@@ -110,6 +126,8 @@ class Manifest:
     data: DataRecord | None = None
     precision: Mapping[str, Any] = field(default_factory=dict)
     plans: Mapping[str, PlanKey] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plan_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
     @property
@@ -134,15 +152,19 @@ class Manifest:
             "precision": dict(self.precision),
             "build_key": self.build_key,
             "tools": dict(self.tools),
-            "plans": [
-                {
-                    **asdict(key),
-                    "compute_capabilities": list(key.compute_capabilities),
-                    "entry": name,
-                }
-                for name, key in sorted(self.plans.items())
-            ],
+            "plans": [self._plan_json(name) for name in sorted(self.plans)],
             "entries": [asdict(entry) for entry in self.entries],
+        }
+
+    def _plan_json(self, name: str) -> dict[str, Any]:
+        key, verdict, settings = self.plans[name], self.verdicts.get(name), self.plan_settings
+        return {
+            **asdict(key),
+            "compute_capabilities": list(key.compute_capabilities),
+            "traits": list(key.traits),
+            "entry": name,
+            "settings": dict(settings[name]) if name in settings else None,
+            "verdict": None if verdict is None else dict(verdict),
         }
 
     def to_bytes(self) -> bytes:
@@ -190,6 +212,11 @@ def _manifest(root: Value) -> Manifest:
             f"{root.where}: made by a newer edge_runtime (schema {schema.plain}; this one reads "
             f"{SCHEMA}). Update edge_runtime, or build the bundle again with this one."
         )
+    if schema.plain < SCHEMA:
+        raise BundleError(
+            f"{root.where}: made by an older edge_runtime (schema {schema.plain}; this one reads "
+            f"{SCHEMA}). Build it again from its model: edge-runtime build MODEL.onnx."
+        )
     fields = root.fields(
         *("schema", "model", "config", "inputs", "outputs", "preprocessing", "data", "precision"),
         *("build_key", "tools", "plans", "entries"),
@@ -197,17 +224,20 @@ def _manifest(root: Value) -> Manifest:
     model = fields["model"].fields("name", "digest")
     preprocessing, data = fields["preprocessing"], fields["data"]
     entries = _entries(fields["entries"])
+    plans = _plans(fields["plans"], entries)
     return Manifest(
         model=ModelRecord(model["name"].text(), model["digest"].text()),
         config=fields["config"].mapping(),
         inputs=_specs(fields["inputs"]),
-        outputs=_specs(fields["outputs"]),
+        outputs=_outputs(fields["outputs"]),
         build_key=fields["build_key"].text(),
         tools={name: version.text() for name, version in fields["tools"].members().items()},
         preprocessing=None if preprocessing.plain is None else preprocessing.mapping(),
         data=None if data.plain is None else _data(data),
         precision=fields["precision"].mapping(),
-        plans=_plans(fields["plans"], entries),
+        plans=plans,
+        verdicts=_by_plan(fields["plans"], "verdict"),
+        plan_settings=_by_plan(fields["plans"], "settings"),
         entries=entries,
     )
 
@@ -218,11 +248,16 @@ def _specs(value: Value) -> tuple[TensorSpec, ...]:
         spec = item.fields("name", "dtype", "shape")
         shape = tuple(size.integer(-1) for size in spec["shape"].items())
         specs.append(TensorSpec(spec["name"].text(), spec["dtype"].text(), shape))
-    if not specs:
-        value.fail("is empty")
     if len({spec.name for spec in specs}) < len(specs):
         value.fail("has two tensors of one name")
     return tuple(specs)
+
+
+def _outputs(value: Value) -> tuple[TensorSpec, ...]:
+    specs = _specs(value)
+    if not specs:  # No inputs are fine: a model may compute from constants alone.
+        value.fail("is empty")
+    return specs
 
 
 def _data(value: Value) -> DataRecord:
@@ -265,12 +300,13 @@ def _entry(value: Value) -> Entry:
 def _plans(value: Value, entries: tuple[Entry, ...]) -> dict[str, PlanKey]:
     plans = {}
     for item in value.items():
-        plan = item.fields("entry", "backend", "version", "compute_capabilities", "platform")
+        plan = item.fields(*_PLAN_FIELDS)
         key = PlanKey(
             plan["backend"].text(),
             plan["version"].text(),
             tuple(target.text() for target in plan["compute_capabilities"].items()),
             plan["platform"].text(),
+            _traits(plan["traits"]),
         )
         if plan["entry"].text() != key.entry:
             plan["entry"].fail(f"is {plan['entry'].plain!r}; a plan for {key} is {key.entry!r}")
@@ -280,3 +316,17 @@ def _plans(value: Value, entries: tuple[Entry, ...]) -> dict[str, PlanKey]:
         odd = min(named ^ plans.keys())
         value.fail(f"and entries disagree about {odd!r}: it is in one of them only")
     return plans
+
+
+def _traits(value: Value) -> tuple[str, ...]:
+    traits = tuple(trait.text() for trait in value.items())
+    if traits != tuple(trait for trait in TRAITS if trait in traits):
+        value.fail(f"is {list(traits)}; it must be some of {', '.join(TRAITS)}, in this order")
+    return traits
+
+
+def _by_plan(value: Value, name: str) -> dict[str, Mapping[str, Any]]:
+    """An object of each plan that has it, by the name of the plan's entry."""
+    plans = [item.members() for item in value.items()]
+    given = [plan for plan in plans if plan[name].plain is not None]
+    return {plan["entry"].text(): plan[name].mapping() for plan in given}

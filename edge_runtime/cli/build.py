@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.cli import options, output, report
+from edge_runtime.cli import options, options_tensorrt, output, report
 from edge_runtime.cli.kinds import Kind, file_kind
 from edge_runtime.cli.text import file_size
 from edge_runtime.errors import ConfigError
@@ -60,9 +60,10 @@ class _Flags:
     recipe: Path | None
     backend: str | None
     targets: tuple[str, ...]
+    tensorrt: dict[str, Any]
 
 
-@click.command("build", help=_HELP, epilog=_EXAMPLES)
+@click.command("build", cls=options_tensorrt.Command, help=_HELP, epilog=_EXAMPLES)
 @click.argument("model", type=options.FILE, required=False)
 @click.option(
     "-o",
@@ -109,9 +110,11 @@ class _Flags:
 @options.target_option
 @options.quiet_option
 @options.json_option
+@options_tensorrt.tensorrt_options
 def command(**given: Any) -> None:
     """Builds, or extends."""
-    flags = _Flags(**given)
+    tensorrt = options_tensorrt.take(given)
+    flags = _Flags(**given, tensorrt=tensorrt)
     if flags.model is None and flags.recipe is None:
         raise click.UsageError("Name an ONNX model or a bundle, or give a --recipe that does.")
     if flags.model is not None and file_kind(flags.model) is Kind.BUNDLE:
@@ -169,11 +172,15 @@ def _config(flags: _Flags, recipe: Recipe | None) -> BuildConfig:
             method=CalibrationMethod(flags.method or base.calibration.method),
             percentile=flags.percentile or base.calibration.percentile,
         ),
-        profile={**base.profile, **options.read_shapes(flags.shapes)},
+        profiles=options.read_shapes(flags.shapes, base.profiles),
         exclude=flags.exclude or base.exclude,
         backend=flags.backend or base.backend,
         targets=flags.targets or base.targets,
+        tensorrt=replace(base.tensorrt, **flags.tensorrt),
     )
+    if config.backend == "cpu":
+        for field in flags.tensorrt:
+            raise click.UsageError(f"{options_tensorrt.spelling(field)} does nothing for cpu.")
     if config.precision.value == "fp32":
         options.refuse("does nothing for fp32.", exclude=flags.exclude)
     if config.precision.value != "int8":
@@ -251,20 +258,27 @@ def _extend(flags: _Flags, path: Path) -> None:
     from edge_runtime.plans import extend
 
     start = time.monotonic()
-    profile = options.read_shapes(flags.shapes)
+    bundle = Bundle.open(path)
+    config = _extended(bundle.manifest.build_config, flags)
     with output.progress() as progress:
-        bundle, built = extend(
-            Bundle.open(path),
-            backend=flags.backend or "auto",
-            targets=flags.targets,
-            profile=profile or None,
-            progress=progress,
-        )
+        bundle, built = extend(bundle, config, progress=progress)
     seconds = time.monotonic() - start
     first = f"{path} is up to date: it has this machine's plan."
     if built:
         first = f"Added a plan to {path} ({file_size(path.stat().st_size)}) in {seconds:.1f} s"
     _emit(bundle, first, built=built, seconds=seconds)
+
+
+def _extended(own: BuildConfig, flags: _Flags) -> BuildConfig:
+    """A bundle's own settings under those that were given; given shapes take the place of its."""
+    backend = flags.backend or "auto"
+    return replace(
+        own,
+        backend=backend,
+        targets=flags.targets or (() if backend == "tensorrt" else own.targets),
+        profiles=tuple(options.read_shapes(flags.shapes)) or own.profiles,
+        tensorrt=replace(own.tensorrt, **flags.tensorrt),
+    )
 
 
 def _emit(bundle: Bundle, first: str, *, built: bool, seconds: float) -> None:

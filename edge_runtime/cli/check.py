@@ -50,10 +50,10 @@ def command(
     """Checks a model."""
     if file_kind(model) is Kind.BUNDLE:
         raise ModelError(f"{model} is a bundle; check the ONNX model that it was built from.")
-    profile = options.read_shapes(shapes)
+    profiles = options.read_shapes(shapes)
     from edge_runtime.preflight import check_model
 
-    report = check_model(model, targets=targets, profile=profile, build=not no_build)
+    report = check_model(model, targets=targets, profiles=profiles, build=not no_build)
     _emit(report)
     if not report.ok:
         ctx.exit(1)

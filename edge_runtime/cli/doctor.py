@@ -59,8 +59,7 @@ def _machine(board: Board) -> Iterator[tuple[str, str]]:
         yield "Jetson Linux", f"{board.l4t}{jetpack}"
     driver = f", driver {board.gpu_driver}" if board.gpu_driver else ""
     yield "GPU", f"{', '.join(board.gpu_nodes)}{driver}" if board.gpu_nodes else "none"
-    if board.libcuda is not None:
-        yield "CUDA driver", board.libcuda
+    yield "CUDA driver", board.libcuda or "none"
 
 
 def _software(found: Diagnosis) -> Iterator[tuple[str, str]]:

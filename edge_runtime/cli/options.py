@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_runtime.config import CalibrationMethod, Precision, ShapeRange
+from edge_runtime.config import CalibrationMethod, OptimizationProfile, Precision, ShapeRange
 
 _JSON = "edge_runtime.json"
 _QUIET = "edge_runtime.quiet"
@@ -65,8 +66,10 @@ shape_option = click.option(
     "shapes",
     metavar="NAME=MIN,OPT,MAX",
     multiple=True,
-    help="Sizes of an input with dynamic dimensions, such as x=1x3x32x32,1x3x64x64,4x3x96x96; "
-    "may be repeated.",
+    help="Sizes of an input with dynamic dimensions, such as x=1x3x32x32,1x3x64x64,4x3x96x96. "
+    "Repeat it for other inputs; or for the same one, for a plan with several optimization "
+    "profiles: the second --shape of a name is that of the second profile, such as "
+    "--shape x=1x3x64x64 --shape x=8x3x64x64.",
 )
 target_option = click.option(
     "--target",
@@ -87,13 +90,20 @@ def is_quiet(ctx: click.Context | None = None) -> bool:
     return bool((ctx or click.get_current_context()).meta.get(_QUIET))
 
 
-def read_shapes(shapes: Sequence[str]) -> dict[str, ShapeRange]:
-    """The optimization profile of `--shape NAME=MIN,OPT,MAX`, repeated.
+def read_shapes(
+    shapes: Sequence[str], base: Sequence[OptimizationProfile] = ()
+) -> list[OptimizationProfile]:
+    """The optimization profiles of `--shape NAME=MIN,OPT,MAX`, repeated.
+
+    Args:
+        shapes: What was given; the k-th of one name belongs to the k-th profile.
+        base: Profiles that they change and add to, such as a recipe's.
 
     Raises:
         ConfigError: The shapes cannot be read.
     """
-    profile: dict[str, ShapeRange] = {}
+    profiles = [dict(profile) for profile in base]
+    seen: Counter[str] = Counter()
     for text in shapes:
         name, equals, sizes = text.rpartition("=")
         if not equals or not name:
@@ -101,10 +111,11 @@ def read_shapes(shapes: Sequence[str]) -> dict[str, ShapeRange]:
                 f"{text!r} is not NAME=MIN,OPT,MAX, such as x=1x3x32x32,1x3x64x64,4x3x96x96.",
                 param_hint="--shape",
             )
-        if name in profile:
-            raise click.BadParameter(f"{name!r} is given twice.", param_hint="--shape")
-        profile[name] = ShapeRange.parse(sizes)
-    return profile
+        if seen[name] == len(profiles):
+            profiles.append({})
+        profiles[seen[name]][name] = ShapeRange.parse(sizes)
+        seen[name] += 1
+    return [*profiles]
 
 
 def read_preprocessing(text: str | None) -> Any:

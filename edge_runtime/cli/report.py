@@ -7,18 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.cli.text import counted, few, file_size, number, percent, short_digest, sqnr
+from edge_runtime.cli.plan_report import Row, plan_rows
+from edge_runtime.cli.text import counted, few, number, percent, short_digest, sqnr
 from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
 
-Row = tuple[str, str]
-
 _SHOWN_REASONS = 5
 _CPU_GRAPH = "cpu.onnx"
-_NO_GPU = "NVIDIA's builder made it, no GPU here ran it"
 _CPU_ITSELF = "graph.onnx, the very graph that plans are built from"
 _CPU_TWIN = (
     "cpu.onnx, its twin: ONNX Runtime has no {type} kernels for the CPU, so that the twin computes "
@@ -62,13 +60,6 @@ def summary(bundle: Bundle) -> Iterator[Row]:
     yield from _calibration_rows(bundle)
     yield from _agreement_rows(bundle)
     yield from plan_rows(bundle)
-
-
-def plan_rows(bundle: Bundle) -> Iterator[Row]:
-    """The plans and what each is for, or why there is none."""
-    sizes = {entry.name: entry.size for entry in bundle.manifest.entries}
-    for name, key in bundle.plans.items():
-        yield "plan", f"{key}, {file_size(sizes[name])}: {_NO_GPU}"
     if not bundle.plans:
         reason = _report(bundle)["no_plan"]
         yield "plan", "none" if reason.plain is None else f"none: {reason.text()}"

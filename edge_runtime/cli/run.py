@@ -14,6 +14,7 @@ from edge_runtime.cli.kinds import Kind, file_kind
 from edge_runtime.cli.text import counted, number, shape
 from edge_runtime.errors import BundleError, DataError
 from edge_runtime.files import atomic_write, check_writable
+from edge_runtime.gpu_config import DRIVERS, DeviceErrorPolicy, GpuConfig
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -30,6 +31,7 @@ Examples:
       --preprocess size=16,color=gray
   edge-runtime run digits.edge --input pictures/one.png
   edge-runtime run digits.edge --input image=one.npy -o logits.npz
+  edge-runtime run digits.edge --input image=one.npy --device cpu
 """
 
 _TOP = 5
@@ -58,11 +60,35 @@ _SHOWN_ROWS = 5
 @click.option(
     "-o", "--output", "target", type=options.FILE, metavar="FILE.npz", help="Keep the outputs."
 )
+@click.option(
+    "--driver",
+    type=click.Choice(DRIVERS),
+    help="Python's binding of CUDA on a GPU; auto, the default, takes the first that is installed.",
+)
+@click.option(
+    "--cuda-graphs",
+    is_flag=True,
+    default=None,
+    help="On a GPU: capture the inference in a CUDA graph, as a program that repeats it would.",
+)
+@click.option(
+    "--on-device-error",
+    type=click.Choice([policy.value for policy in DeviceErrorPolicy]),
+    help="When the GPU fails: raise its error (the default), or go on on the CPU and say so.",
+)
 @options.json_option
 def command(
-    bundle: Path, inputs: tuple[str, ...], preprocess: str | None, device: str, target: Path | None
+    bundle: Path,
+    inputs: tuple[str, ...],
+    preprocess: str | None,
+    device: str,
+    target: Path | None,
+    **gpu: Any,
 ) -> None:
     """Runs a bundle."""
+    given = {name: value for name, value in gpu.items() if value is not None}
+    if device == "cpu":
+        options.refuse("is for a GPU; it does nothing with --device cpu.", **given)
     if target is not None:
         if target.suffix != ".npz":
             raise click.UsageError(f"--output {target}: outputs are kept in an .npz; name one.")
@@ -81,8 +107,9 @@ def command(
     opened = Bundle.open(bundle)
     preprocessing = options.read_preprocessing(preprocess) or _declared(opened)
     feeds = read_feeds(inputs, opened.inputs, preprocessing)
-    passed_over = registry.choose(opened, device)[1]
-    with load(opened, device=device) as session:
+    settings = GpuConfig(**given)
+    passed_over = registry.choose(opened, device, settings).passed_over
+    with load(opened, device=device, gpu=settings) as session:
         outputs = session.run(feeds)
         backend = session.backend
     if target is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from onnx import (
@@ -20,12 +19,11 @@ from onnx import (
     numpy_helper,
 )
 
-from edge_runtime.config import OptimizationProfile
+from edge_runtime.config import OptimizationProfile, ShapeRange
 from edge_runtime.model import infer_shapes, without_large_initializers
 from edge_runtime.tensors import Array
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-_NONE: OptimizationProfile = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class GraphView:
     Attributes:
         proto: The model.
         targets: GPU architectures, such as `sm86`; may be empty.
-        profile: The shape ranges that are known so far, by input.
+        profiles: The shape ranges that are known so far, by input, of each profile.
         nodes: Every node in the model's order, each followed by those of its subgraphs; then those
             of the model's local functions.
         fed: The inputs that a caller feeds, in order.
@@ -109,11 +107,14 @@ class GraphView:
     """
 
     def __init__(
-        self, proto: ModelProto, targets: Sequence[str] = (), profile: OptimizationProfile = _NONE
+        self,
+        proto: ModelProto,
+        targets: Sequence[str] = (),
+        profiles: Sequence[OptimizationProfile] = (),
     ) -> None:
         self.proto = proto
         self.targets = tuple(targets)
-        self.profile = profile
+        self.profiles = tuple(profiles)
         inferred = infer_shapes(without_large_initializers(proto)).graph
         weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.fed: tuple[ValueInfoProto, ...] = tuple(
@@ -136,6 +137,14 @@ class GraphView:
         """Version of ONNX's own operator set."""
         versions = (o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAINS)
         return max(versions, default=0)
+
+    def ranges(self, name: str) -> list[ShapeRange]:
+        """What is known of an input's shape, or of its values where these decide a shape."""
+        return [profile[name] for profile in self.profiles if name in profile]
+
+    def has_range(self, name: str) -> bool:
+        """Whether every profile has a range for this input."""
+        return len(self.ranges(name)) == max(1, len(self.profiles))
 
     def has_function(self, node: Node) -> bool:
         """Whether the model itself defines the node's operator."""

@@ -105,9 +105,9 @@ def repeated_dimension(view: GraphView) -> Iterator[Hit]:
             if count == 1:
                 continue
             axes = [axis for axis, dim in enumerate(dims) if dim == name]
-            given = view.profile.get(value.name)
-            clash = given is not None and any(
+            clash = any(
                 len({sizes[axis] for axis in axes}) > 1
+                for given in view.ranges(value.name)
                 for sizes in (given.min, given.opt, given.max)
                 if len(sizes) == len(dims)
             )
@@ -123,7 +123,7 @@ def dynamic_dimension(view: GraphView) -> Iterator[Hit]:
     """Dynamic inputs without a range: "no optimization profile has been defined" at build."""
     for value in view.fed:
         shape = input_shape(value)
-        if -1 in shape and value.name not in view.profile:
+        if -1 in shape and not view.has_range(value.name):
             yield Hit(
                 "It has dynamic dimensions; TensorRT needs their smallest, usual, largest sizes: "
                 f"--shape {value.name}={example_range(shape)}",

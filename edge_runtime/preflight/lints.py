@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from onnx import ModelProto
 
@@ -14,24 +13,22 @@ from edge_runtime.preflight.graph import GraphView
 
 RULES = (*interface.RULES, *operators.RULES, *quantization.RULES, *hardware.RULES)
 
-_NO_PROFILE: OptimizationProfile = MappingProxyType({})
-
 
 def run_lints(
     proto: ModelProto,
     *,
     targets: Sequence[str] = (),
-    profile: OptimizationProfile = _NO_PROFILE,
+    profiles: Sequence[OptimizationProfile] = (),
 ) -> tuple[Finding, ...]:
     """What the lints have against a valid model: in the order of the table, then of the model.
 
     Args:
         proto: The model, its weights inline.
         targets: GPU architectures to build for, such as `sm86`; may be empty.
-        profile: The shape ranges that are known so far, by input.
+        profiles: The shape ranges that are known so far, by input, of each profile.
 
     Raises:
         ModelError: The shapes in the model contradict each other.
     """
-    view = GraphView(proto, targets, profile)
+    view = GraphView(proto, targets, profiles)
     return tuple(finding for rule in RULES for finding in rule.findings(view))

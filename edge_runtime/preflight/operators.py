@@ -168,7 +168,7 @@ def shape_input(view: GraphView) -> Iterator[Hit]:
     for node in view.nodes:
         for index in _SHAPE_INPUTS.get(node.op, ()):
             name = node.input_name(index)
-            if not node.domain and node.input(index).fed and name not in view.profile:
+            if not node.domain and node.input(index).fed and not view.has_range(name):
                 yield at(
                     node,
                     f"Input {name!r} decides a shape; TensorRT needs the range of its values: "

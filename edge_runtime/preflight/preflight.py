@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from edge_runtime.backends.tensorrt.profile import check_profile
-from edge_runtime.config import OptimizationProfile
+from edge_runtime.config import BuildConfig, GivenProfile
 from edge_runtime.errors import ConfigError
 from edge_runtime.model import read_model
 from edge_runtime.preflight.findings import (
@@ -23,7 +22,6 @@ from edge_runtime.preflight.findings import (
 from edge_runtime.preflight.lints import run_lints
 from edge_runtime.preflight.vendor import ask_vendor
 
-_NO_PROFILE: OptimizationProfile = MappingProxyType({})
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
 
@@ -31,7 +29,7 @@ def check_model(
     path: str | os.PathLike[str],
     *,
     targets: Sequence[str] = (),
-    profile: OptimizationProfile = _NO_PROFILE,
+    profiles: GivenProfile | Iterable[GivenProfile] = (),
     build: bool = True,
 ) -> CheckReport:
     """Says what TensorRT will have against an ONNX model, and what to do about it. Needs no GPU.
@@ -42,8 +40,9 @@ def check_model(
     Args:
         path: The ONNX file.
         targets: GPU architectures that the model is meant for, such as `sm87` (Orin) or `sm86`.
-        profile: Shape range by input name. Without one, the builder takes 1 for a dynamic first
-            axis; where another axis is dynamic nothing is built.
+        profiles: Optimization profiles, or a single one, as in `BuildConfig`. Without one, the
+            builder takes 1 for a dynamic first axis; where another axis is dynamic nothing is
+            built.
         build: Whether to build a plan, which takes seconds to minutes.
 
     Raises:
@@ -54,9 +53,11 @@ def check_model(
         if not re.fullmatch(r"sm\d{2,3}", target):
             raise ConfigError(f"There is no target {target!r}; targets look like sm86 or sm87.")
     model = read_model(path)
-    check_profile(profile, model.inputs)
-    lints = run_lints(model.proto, targets=targets, profile=profile)
-    run, vendor = ask_vendor(model, targets=targets, profile=profile, build=build)
+    read = BuildConfig(profiles=profiles).profiles
+    for profile in read:
+        check_profile(profile, model.inputs)
+    lints = run_lints(model.proto, targets=targets, profiles=read)
+    run, vendor = ask_vendor(model, targets=targets, profiles=read, build=build)
     findings = _merge(lints, vendor, run)
     return CheckReport(
         model=model.name,

@@ -28,7 +28,7 @@ _BUILDER_HINT = (
 
 
 def ask_vendor(
-    model: Model, *, targets: Sequence[str], profile: OptimizationProfile, build: bool
+    model: Model, *, targets: Sequence[str], profiles: Sequence[OptimizationProfile], build: bool
 ) -> tuple[BuilderRun, tuple[Finding, ...]]:
     """Parses the model and, if `build`, builds a plan of it that is thrown away.
 
@@ -47,7 +47,7 @@ def ask_vendor(
 
     own = [target for target in targets if target in tensorrt_rtx.TARGETS]
     builder = tensorrt_rtx.create_builder(own)
-    return _Interview(model, builder, Severity.ERROR if own else Severity.NOTE).run(profile, build)
+    return _Interview(model, builder, Severity.ERROR if own else Severity.NOTE).run(profiles, build)
 
 
 class _Interview:
@@ -60,7 +60,7 @@ class _Interview:
         self._name = f"{builder.key.backend} {builder.key.version}"
 
     def run(
-        self, profile: OptimizationProfile, build: bool
+        self, profiles: Sequence[OptimizationProfile], build: bool
     ) -> tuple[BuilderRun, tuple[Finding, ...]]:
         graph = self._model.proto.SerializeToString()
         try:
@@ -78,14 +78,14 @@ class _Interview:
             return self._outcome(Outcome.REFUSED, detail), findings
         if not build:
             return self._outcome(Outcome.PARSED, "It read the model; no plan was asked for."), ()
-        return self._build(graph, profile)
+        return self._build(graph, profiles)
 
     def _build(
-        self, graph: bytes, profile: OptimizationProfile
+        self, graph: bytes, profiles: Sequence[OptimizationProfile]
     ) -> tuple[BuilderRun, tuple[Finding, ...]]:
-        shapes, guess = _complete(self._model, profile)
+        completed, guess = _complete(self._model, profiles)
         try:
-            self._builder.build(graph, shapes)
+            self._builder.build(graph, completed)
         except ConfigError as error:
             detail = f"It read the model; no plan was built, as shapes are missing. {error}"
             return self._outcome(Outcome.PARSED, detail), ()
@@ -114,7 +114,7 @@ class _Interview:
     def _lines(self, error: BuildError) -> tuple[Finding, ...]:
         ops = {node.op_type for node in self._model.proto.graph.node}
         findings = []
-        for line in error.log:
+        for line in error.log or (str(error),):  # Too little memory here is no line of NVIDIA's.
             op = next((o for o, text in _BUILD_GAPS.items() if text in line and o in ops), "")
             hint = f"A Jetson's TensorRT may well build this {op}." if op else _BUILDER_HINT
             findings.append(
@@ -131,19 +131,27 @@ class _Interview:
         return tuple(findings)
 
 
-def _complete(model: Model, profile: OptimizationProfile) -> tuple[OptimizationProfile, str]:
-    """The profile with batch size 1 for inputs of which only the first axis is dynamic.
+def _complete(
+    model: Model, profiles: Sequence[OptimizationProfile]
+) -> tuple[list[OptimizationProfile], str]:
+    """The profiles with batch size 1 for inputs of which only the first axis is dynamic.
 
     Returns:
-        The profile, and in words what was added. Other inputs that lack a range still lack it.
+        The profiles, and in words what was added. Other inputs that lack a range still lack it.
     """
-    shapes = dict(profile)
+    single = {}
     for spec in model.inputs:
-        if spec.name not in shapes and spec.shape[:1] == (-1,) and -1 not in spec.shape[1:]:
+        if spec.shape[:1] == (-1,) and -1 not in spec.shape[1:]:
             sizes = (1, *spec.shape[1:])
-            shapes[spec.name] = ShapeRange(sizes, sizes, sizes)
-    added = [f"{name}={shapes[name]}" for name in shapes if name not in profile]
-    return shapes, f", with {', '.join(added)} for want of --shape" if added else ""
+            single[spec.name] = ShapeRange(sizes, sizes, sizes)
+    profiles = profiles or ({},)
+    added = [
+        f"{name}={shapes}"
+        for name, shapes in single.items()
+        if any(name not in profile for profile in profiles)
+    ]
+    guess = f", with {', '.join(added)} for want of --shape" if added else ""
+    return [{**single, **profile} for profile in profiles], guess
 
 
 def _label(proto: ModelProto, failure: ParserFailure) -> str:

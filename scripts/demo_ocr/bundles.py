@@ -9,10 +9,10 @@ from demo_ocr.fetch import DETECTOR, RECOGNISER, Progress
 
 # The shapes that a TensorRT plan is built for: smallest, usual (the page's) and largest.
 DETECTOR_CONFIG = er.BuildConfig(
-    precision="int8", profile={"x": "1x3x448x448,1x3x448x896,1x3x1920x1920"}
+    precision="int8", profiles={"x": "1x3x448x448,1x3x448x896,1x3x1920x1920"}
 )
 RECOGNISER_CONFIG = er.BuildConfig(
-    precision="fp16", profile={"x": "1x3x48x320,6x3x48x960,6x3x48x1920"}
+    precision="fp16", profiles={"x": "1x3x48x320,6x3x48x960,6x3x48x1920"}
 )
 DETECTOR_INPUT = er.Preprocessing(
     size=1920, resize="fit", multiple=32, color="bgr", scale=1 / 255, mean=0.5, std=0.5

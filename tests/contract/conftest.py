@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from edge_runtime.backends import registry
 from edge_runtime.backends.base import Engine
+from edge_runtime.backends.registry import Choice
 from edge_runtime.building import build
 from edge_runtime.bundle import Bundle
 from edge_runtime.config import BuildConfig
@@ -63,7 +64,7 @@ class Case:
 
     def engine(self) -> Engine:
         """A new engine."""
-        return registry.open_engine(self.bundle, self.backend, threads=1)
+        return registry.open_engine(self.bundle, Choice(self.backend, None, ()), threads=1)
 
     def session(self, contexts: int = 1) -> Session:
         """A new session."""

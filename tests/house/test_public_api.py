@@ -32,9 +32,14 @@ def test_no_module_hides_a_public_name() -> None:
     code = """
 import importlib, pkgutil
 import edge_runtime
+VENDORS = ("tensorrt", "tensorrt_rtx_bindings", "cuda", "pycuda")
 for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime."):
-    if module.name not in ("edge_runtime.__main__", "edge_runtime.backends.tensorrt_rtx"):
-        importlib.import_module(module.name)
+    # pycuda cannot be imported where there is no driver.
+    if module.name not in ("edge_runtime.__main__", "edge_runtime.cuda.pycuda_driver"):
+        try:
+            importlib.import_module(module.name)
+        except ModuleNotFoundError as error:  # A vendor's library that is not here.
+            assert (error.name or "").partition(".")[0] in VENDORS, error
 print(*(name for name in edge_runtime.__all__ if not callable(getattr(edge_runtime, name))))
 """
     result = subprocess.run(

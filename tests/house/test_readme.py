@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCK = re.compile(r"(?:^<!-- not run:(.*?)-->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text", "toml"}
-MAX_NOT_RUN = 3
+MAX_NOT_RUN = 4
 pytestmark = pytest.mark.timeout(600)  # the demo fetches its networks
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
 from edge_runtime.backends.base import Plan
+from edge_runtime.backends.tensorrt.builder import TensorRTBuilder
+from edge_runtime.backends.tensorrt.compat import network_flags
+from edge_runtime.backends.tensorrt.logger import recording
+from edge_runtime.backends.tensorrt.memory_guard import MemoryGuard
 from edge_runtime.backends.tensorrt.plan_header import read_plan_header
+from edge_runtime.backends.tensorrt.verdict import asked_precisions
 from edge_runtime.config import ShapeRange
 from edge_runtime.errors import BuildError, ConfigError
+from edge_runtime.gpu_config import TensorRTConfig
 
 CONV = "(float[n,3,8,8] x) => (y) <float[2,3,1,1] w = {1,2,3,4,5,6}> { [c1] y = Conv(x, w) }"
 STATIC = CONV.replace("[n,", "[1,")
@@ -36,7 +45,7 @@ def graph(text: str, opset: int = 20) -> bytes:
 
 def build(rtx: Any, text: str, *targets: str, opset: int = 20, **shapes: str) -> Plan:
     profile = {name: ShapeRange.parse(range_) for name, range_ in shapes.items()}
-    return rtx.create_builder(targets or ["sm86"]).build(graph(text, opset), profile)
+    return rtx.create_builder(targets or ["sm86"]).build(graph(text, opset), [profile])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,7 @@ def test_one_plan_for_several_targets(
     rtx: Any, asked: list[str], key: tuple[str, ...], header: tuple[str, ...]
 ) -> None:
     builder = rtx.create_builder(asked)
-    plan = builder.build(graph(STATIC), {})
+    plan = builder.build(graph(STATIC), [])
     assert plan.key == builder.key
     assert plan.key.compute_capabilities == key
     assert plan.key.platform == "linux-x86_64"
@@ -83,6 +92,19 @@ def test_the_same_graph_gives_the_same_plan(rtx: Any) -> None:
 
 def test_a_dynamic_input_builds_with_its_profile(rtx: Any) -> None:
     assert build(rtx, CONV, x="1x3x8x8,2x3x8x8,4x3x8x8").data != build(rtx, STATIC).data
+
+
+def test_every_profile_is_in_the_plan(rtx: Any) -> None:
+    profiles = [{"x": ShapeRange.parse(f"1x3x8x8,{n}x3x8x8,{n}x3x8x8")} for n in (2, 16, 64)]
+    sizes = [
+        len(rtx.create_builder(["sm86"]).build(graph(CONV), profiles[:count]).data)
+        for count in (1, 2, 3)
+    ]
+    assert sizes == sorted(set(sizes))
+    with pytest.raises(ConfigError, match="does not fit input 'x'"):
+        rtx.create_builder(["sm86"]).build(
+            graph(CONV), [profiles[0], {"x": ShapeRange.parse("1x2x8x8")}]
+        )
 
 
 def test_an_input_that_decides_a_shape_builds_with_the_range_of_its_values(rtx: Any) -> None:
@@ -145,11 +167,11 @@ def test_a_target_that_rtx_lacks_is_refused_and_jetsons_are_explained(
         ),
         (
             "(float[2,2] x) => (y) { y = Det(x) }",
-            ["node number 0 (Det): operator Det is not supported"],
+            ["node 'y' (Det): operator Det is not supported"],
         ),
         (
             "(int16[2] x) => (y) { y = Identity(x) }",
-            ["input 'x': Failed to convert ONNX date type"],
+            ["input 'x': Failed to convert ONNX date type", "(it is int16)"],
         ),
         (
             "(float[2] x) => (y) <int16[2] c = {1,2}> { d = Cast<to=1>(c) y = Add(x, d) }",
@@ -215,14 +237,14 @@ def test_what_an_architecture_lacks_is_refused_in_nvidias_words(
 def test_what_is_no_model_is_refused_though_the_parser_takes_it(rtx: Any, data: bytes) -> None:
     builder = rtx.create_builder(["sm86"])
     with pytest.raises(BuildError):
-        builder.build(data, {})
+        builder.build(data, [])
     with pytest.raises(BuildError):
         builder.parser_failures(data)
 
 
 def test_a_model_that_is_cut_off_is_refused(rtx: Any) -> None:
     with pytest.raises(BuildError, match="Failed to parse the ONNX model"):
-        rtx.create_builder(["sm86"]).build(graph(STATIC)[:100], {})
+        rtx.create_builder(["sm86"]).build(graph(STATIC)[:100], [])
 
 
 def test_a_refusal_that_is_kept_does_not_take_the_next_ones_reasons(rtx: Any) -> None:
@@ -233,6 +255,132 @@ def test_a_refusal_that_is_kept_does_not_take_the_next_ones_reasons(rtx: Any) ->
             build(rtx, text.replace("NAME", name))
         kept.append(refusal)
     assert ["first" in kept[0].value.log[0], "second" in kept[1].value.log[0]] == [True, True]
+
+
+def deep(layers: int = 40) -> str:
+    """Convolutions of different sizes, which TensorRT compiles one by one."""
+    nodes, shapes, before, width = [], [], "x", 3
+    for i in range(layers):
+        after = 3 + i % 5
+        shapes.append(f"float[{after},{width},3,3] w{i}")
+        nodes.append(f"[c{i}] t{i} = Conv<pads=[1,1,1,1]>({before}, w{i}) [r{i}] a{i} = Relu(t{i})")
+        before, width = f"a{i}", after
+    inputs = ", ".join(["float[1,3,16,16] x", *shapes])
+    return f"({inputs}) => ({before}) {{ {' '.join(nodes)} }}"
+
+
+def test_progress_goes_from_0_to_100(rtx: Any) -> None:
+    calls: list[tuple[str, int, int]] = []
+    rtx.create_builder(["sm86"]).build(graph(deep(4)), [], lambda *call: calls.append(call))
+    shares = [done for _, done, _ in calls]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 100)
+    assert len(set(shares)) > 5
+    assert {(what, total) for what, _, total in calls} == {("Building the tensorrt-rtx plan", 100)}
+
+
+def test_an_error_of_the_callback_cancels_the_build(rtx: Any) -> None:
+    builder, shares = rtx.create_builder(["sm86"]), []
+
+    def progress(what: str, done: int, total: int) -> None:
+        shares.append(done)
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        builder.build(graph(STATIC), [], progress)
+    assert len(shares) == 1
+    assert builder.build(graph(STATIC), []).data
+
+
+def test_ctrl_c_cancels_the_build(rtx: Any) -> None:
+    builder, shares = rtx.create_builder(["sm86"]), []
+
+    def progress(what: str, done: int, total: int) -> None:
+        shares.append(done)
+        if len(shares) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        builder.build(graph(deep(4)), [], progress)
+    assert len(shares) <= 4
+    assert builder.build(graph(STATIC), []).data
+
+
+def test_a_workspace_that_is_too_small_is_refused_in_nvidias_words(rtx: Any) -> None:
+    config = TensorRTConfig(workspace=2**20)
+    with pytest.raises(BuildError, match=r"no tactics to implement .* within workspace limit"):
+        rtx.create_builder(["sm86"], config).build(graph(STATIC), [])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TensorRTConfig(optimization_level=0, max_aux_streams=1),
+        TensorRTConfig(optimization_level=5, tf32=True, sparse_weights=True),
+        TensorRTConfig(workspace=2**30),
+    ],
+)
+def test_what_rtx_has_it_takes(rtx: Any, config: TensorRTConfig) -> None:
+    assert rtx.create_builder(["sm86"], config).build(graph(STATIC), []).verdict is None
+
+
+def test_weights_that_are_streamed_make_another_plan(rtx: Any) -> None:
+    plan = rtx.create_builder(["sm86"], TensorRTConfig(weight_streaming=True)).build(
+        graph(STATIC), []
+    )
+    assert plan.data != build(rtx, STATIC).data
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "words"),
+    [
+        (TensorRTConfig(dla_core=0), ConfigError, r"dla_core is 0, but .* finds no DLA here"),
+        (
+            TensorRTConfig(hardware_compatibility="ampere+"),
+            ConfigError,
+            "TensorRT-RTX does not have: name the GPU architectures as targets",
+        ),
+        (TensorRTConfig(strict=True), BuildError, "Strict precision cannot be kept here"),
+        (TensorRTConfig(version_compatible=True), BuildError, "libnvinfer_lean"),
+    ],
+)
+def test_what_rtx_lacks_is_refused(
+    rtx: Any, config: TensorRTConfig, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        rtx.create_builder(["sm86"], config).build(graph(STATIC), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        (STATIC, {"c1": "FP32"}),
+        (STATIC.replace("float", "float16"), {"c1": "FP16"}),
+        (STATIC.replace("float", "bfloat16"), {"c1": "BF16"}),
+        (QDQ.format(kind="float", one=1, zero="int8", value=0), {"c1": "INT8"}),
+        (QDQ.format(kind="float16", one=HALF_ONE, zero="int8", value=0), {"c1": "INT8"}),
+    ],
+)
+def test_nvidias_parser_tells_what_each_node_was_asked(
+    rtx: Any, text: str, asked: dict[str, str]
+) -> None:
+    with recording(rtx.trt) as (logger, _):
+        builder = rtx.trt.Builder(logger)
+        network = builder.create_network(network_flags(rtx.trt))
+        parser = rtx.trt.OnnxParser(network, logger)
+        assert parser.parse(graph(text))
+        assert asked_precisions(rtx.trt, network) == asked
+
+
+def test_a_machine_without_the_memory_is_told_before_anything_is_built(
+    rtx: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemAvailable: 100000 kB\nSwapFree: 0 kB\n")
+    key = rtx.create_builder(["sm86"]).key
+    builder = TensorRTBuilder(rtx.trt, key, memory=MemoryGuard(root=tmp_path))
+    with pytest.raises(BuildError, match="98 MiB are available"):
+        builder.build(graph(STATIC), [])
 
 
 def test_builders_come_and_go(rtx: Any) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edge_runtime as er
 from edge_runtime.backends.tensorrt.plan_header import read_plan_header
+from edge_runtime.errors import ConfigError
+from edge_runtime.gpu_config import TensorRTConfig
+from edge_runtime.plans import extend
 from tests import models
 
 PRECISIONS = ("int8", "fp16", "bf16", "fp32")
@@ -30,7 +35,7 @@ def profile(model: models.Model) -> dict[str, str]:
 def test_a_bundle_of_every_small_net_has_a_plan(tmp_path: Path, name: str, precision: str) -> None:
     proto = models.NETS[name]()
     model = models.model(proto)
-    config = er.BuildConfig(precision=precision, backend="tensorrt-rtx", profile=profile(model))
+    config = er.BuildConfig(precision=precision, backend="tensorrt-rtx", profiles=profile(model))
     data = None if precision == "fp32" else [models.feeds(proto, seed) for seed in range(2)]
     bundle = er.build(model, config, output=tmp_path / "net.edge", calibration=data)
     (entry,) = bundle.plans
@@ -49,7 +54,7 @@ def test_a_bundle_of_a_trained_net_has_a_plan_for_each_target(
         precision=precision,
         backend="tensorrt-rtx",
         targets=("sm86", "sm89"),
-        profile={"image": f"1x1x{side}x{side},8x1x{side}x{side},32x1x{side}x{side}"},
+        profiles={"image": f"1x1x{side}x{side},8x1x{side}x{side},32x1x{side}x{side}"},
     )
     data = None if precision == "fp32" else feeds
     bundle = er.build(
@@ -60,3 +65,41 @@ def test_a_bundle_of_a_trained_net_has_a_plan_for_each_target(
     )
     (key,) = bundle.plans.values()
     assert key.compute_capabilities == ("sm86", "sm89")
+
+
+def test_plans_of_other_options_take_the_place_of_one_or_stand_beside_it(
+    tmp_path: Path, digits: Any
+) -> None:
+    config = er.BuildConfig(
+        backend="tensorrt-rtx",
+        targets=["sm86"],
+        profiles=[{"image": "1x1x16x16"}, {"image": "2x1x16x16,8x1x16x16,32x1x16x16"}],
+    )
+    bundle = er.build(digits.model, config, output=tmp_path / "net.edge")
+    assert extend(bundle, config) == (bundle, False)
+    streaming = replace(config, tensorrt=TensorRTConfig(weight_streaming=True))
+    replaced, is_new = extend(bundle, streaming)
+    assert is_new
+    (entry,) = replaced.plans
+    assert replaced.plans == bundle.plans
+    assert replaced.manifest.plan_settings == {entry: streaming.plan_settings}
+    both, is_new = extend(replaced, replace(config, targets=("sm89",)))
+    assert is_new
+    (other,) = both.plans.keys() - {entry}
+    assert both.read(entry) != both.read(other)
+    assert both.manifest.plan_settings == {
+        entry: streaming.plan_settings,
+        other: config.plan_settings,
+    }
+
+
+def test_what_tensorrt_rtx_lacks_is_refused_with_a_named_backend_only(
+    tmp_path: Path, digits: Any
+) -> None:
+    options = TensorRTConfig(hardware_compatibility="ampere+")
+    config = er.BuildConfig(
+        backend="tensorrt-rtx", profiles={"image": "1x1x16x16"}, tensorrt=options
+    )
+    with pytest.raises(ConfigError, match="hardware_compatibility"):
+        er.build(digits.model, config, output=tmp_path / "net.edge")
+    assert list(tmp_path.iterdir()) == []

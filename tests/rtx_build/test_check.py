@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
+from edge_runtime.backends.tensorrt.memory_guard import MemoryGuard
 from edge_runtime.config import ShapeRange
 from edge_runtime.preflight import CheckReport, Outcome, check_model
 from edge_runtime.preflight.operators import UNSUPPORTED
@@ -25,7 +27,7 @@ def check(folder: Path, text: str, *targets: str, build: bool = True, **shapes: 
     model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> g {text}')
     onnx.save(model, path)
     profile = {name: ShapeRange.parse(range_) for name, range_ in shapes.items()}
-    return check_model(path, targets=targets, profile=profile, build=build)
+    return check_model(path, targets=targets, profiles=profile, build=build)
 
 
 def brief(report: CheckReport) -> list[tuple[str, str, str, str]]:
@@ -146,7 +148,27 @@ def test_the_lint_for_operators_knows_what_this_parser_knows(rtx: Any) -> None:
     assert [op for op in sorted(UNSUPPORTED) if parser.supports_operator(op)] == []
 
 
+def test_too_little_memory_is_said(
+    tmp_path: Path, digits: Any, rtx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemAvailable: 9000 kB\nSwapFree: 0 kB\n")
+    monkeypatch.setattr(rtx, "MemoryGuard", partial(MemoryGuard, root=tmp_path))
+    report = check_model(digits.model, profiles={"image": "1x1x16x16"})
+    assert report.run.outcome is Outcome.REFUSED
+    assert not report.ok
+    (finding,) = report.findings
+    assert "memory" in finding.message
+
+
+def test_several_profiles_are_all_built(digits: Any) -> None:
+    one, other = {"image": "1x1x16x16"}, {"image": "2x1x16x16,4x1x16x16,8x1x16x16"}
+    report = check_model(digits.model, profiles=[one, other])
+    assert report.findings == ()
+    assert report.run.outcome is Outcome.BUILT
+
+
 def test_the_committed_net_is_sound(digits: Any) -> None:
-    report = check_model(digits.model, profile={"image": ShapeRange.parse("1x1x16x16")})
+    report = check_model(digits.model, profiles={"image": ShapeRange.parse("1x1x16x16")})
     assert (report.ok, report.findings) == (True, ())
     assert report.run.outcome is Outcome.BUILT

@@ -13,15 +13,11 @@ import pytest
 from onnx import ModelProto
 
 from edge_runtime import building
-from edge_runtime.backends import registry
-from edge_runtime.backends.base import Plan
 from edge_runtime.building import build, calibrate
 from edge_runtime.bundle import Bundle
-from edge_runtime.bundle.manifest import PlanKey
-from edge_runtime.config import BuildConfig, CalibrationConfig, OptimizationProfile
+from edge_runtime.config import BuildConfig, CalibrationConfig
 from edge_runtime.data import ImageFolder
 from edge_runtime.errors import (
-    BackendUnavailableError,
     BuildError,
     BundleError,
     CalibrationCacheError,
@@ -29,8 +25,8 @@ from edge_runtime.errors import (
     DataError,
     ModelError,
 )
+from edge_runtime.gpu_config import TensorRTConfig
 from edge_runtime.model import read_model
-from edge_runtime.plans import extend
 from edge_runtime.session import load
 from edge_runtime.vision.preprocess import Preprocessing
 from tests import models
@@ -167,7 +163,11 @@ def other_precision(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
 
 
 def other_profile(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
-    return BuildConfig(precision="int8", backend="cpu", profile={"x": "1x16x8x8"})
+    return BuildConfig(precision="int8", backend="cpu", profiles={"x": "1x16x8x8"})
+
+
+def other_tensorrt_option(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
+    return BuildConfig(precision="int8", backend="cpu", tensorrt=TensorRTConfig(refit=True))
 
 
 def other_tool(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
@@ -198,6 +198,7 @@ def no_bundle(bench: Bench, patch: pytest.MonkeyPatch) -> BuildConfig:
     [
         *(other_weight, other_name, other_value, one_sample_less, other_order, other_method),
         *(other_exclusion, other_precision, other_profile, other_tool),
+        other_tensorrt_option,
         *(flipped_bit, cut_off, no_bundle),
     ],
 )
@@ -386,60 +387,3 @@ def test_int8_is_integer_arithmetic_whatever_the_cpu(bench: Bench) -> None:
     with load(bench.build(config)) as session:
         found = session.run({"x": levels})["y"]
     np.testing.assert_array_equal(found, levels.astype(np.int64) @ weight.astype(np.int64))
-
-
-# Plans for other machines.
-
-
-class Copier:
-    """A builder whose plan is the graph itself, of which it was asked."""
-
-    key = PlanKey("tensorrt-rtx", "1.0", ("sm86",), "linux-x86_64")
-
-    def __init__(self) -> None:
-        self.profiles: list[OptimizationProfile] = []
-
-    def build(self, graph: bytes, profile: OptimizationProfile) -> Plan:
-        self.profiles.append(profile)
-        return Plan(self.key, graph)
-
-
-def no_builder() -> registry.Availability:
-    return registry.Availability("tensorrt-rtx", False, False, "it is not installed")
-
-
-def test_a_bundle_is_not_extended_where_there_is_no_builder(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(registry, "_tensorrt_rtx", no_builder)
-    bundle = bench.build(BuildConfig(precision="int8"))  # Backend auto: whole without a plan.
-    assert bundle.plans == {}
-    assert "no builder" in bundle.manifest.precision["no_plan"]
-    before = bench.state()
-    for backend in ("auto", "tensorrt", "tensorrt-rtx"):
-        with pytest.raises(BackendUnavailableError, match="tensorrt"):
-            extend(bundle, backend=backend)
-    assert bench.state() == before
-    with pytest.raises(BackendUnavailableError):
-        bench.build(BuildConfig(precision="int8", backend="tensorrt-rtx"))
-    assert bench.state() == before
-
-
-def test_a_bundle_is_extended_once_and_stays_that_way(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    builder = Copier()
-    bundle = bench.build()
-    monkeypatch.setattr(registry, "create_builder", lambda backend, targets: builder)
-    extended, is_new = extend(bundle, backend="tensorrt-rtx")
-    assert is_new
-    assert list(extended.plans.values()) == [builder.key]
-    assert extended.read(builder.key.entry) == extended.read("graph.onnx")
-    before = bench.state()
-    assert extend(extended, backend="tensorrt-rtx") == (extended, False)
-    assert bench.state() == before
-    assert bench.build() == extended  # It is the bundle of that build, and more.
-    assert bench.state() == before
-    assert len(builder.profiles) == 1
-    with load(extended, device="cpu") as session:
-        session.run(bench.samples[0])

@@ -19,6 +19,7 @@ from edge_runtime.config import (
     digest,
 )
 from edge_runtime.errors import ConfigError
+from edge_runtime.gpu_config import HardwareCompatibility, TensorRTConfig
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 
@@ -38,10 +39,23 @@ CONFIGS = st.builds(
         method=st.sampled_from(CalibrationMethod),
         percentile=st.floats(50, 100, exclude_min=True),
     ),
-    profile=st.dictionaries(NAMES, shape_ranges().filter(lambda shapes: shapes.min), max_size=3),
+    profiles=st.lists(
+        st.dictionaries(
+            NAMES, shape_ranges().filter(lambda shapes: shapes.min), min_size=1, max_size=2
+        ),
+        max_size=3,
+    ).map(tuple),
     exclude=st.lists(NAMES, max_size=3).map(tuple),
     backend=st.sampled_from(["auto", "tensorrt-rtx"]),
     targets=st.lists(st.sampled_from(["sm86", "SM87", "sm89"]), max_size=3).map(tuple),
+    tensorrt=st.builds(
+        TensorRTConfig,
+        workspace=st.none() | st.integers(1, 2**40) | st.just("64MiB"),
+        optimization_level=st.none() | st.integers(0, 5),
+        tf32=st.booleans(),
+        hardware_compatibility=st.sampled_from(HardwareCompatibility),
+        strict=st.booleans(),
+    ),
 )
 
 
@@ -50,6 +64,15 @@ def test_settings_survive_a_manifest(config: BuildConfig) -> None:
     plain = json.loads(canonical_json(config.to_json()))
     assert plain == config.to_json()
     assert BuildConfig.from_json(plain) == config
+
+
+@given(CONFIGS, CONFIGS)
+def test_a_plan_depends_on_profiles_and_tensorrt_s_options(
+    first: BuildConfig, second: BuildConfig
+) -> None:
+    same = (first.profiles, first.tensorrt) == (second.profiles, second.tensorrt)
+    assert (first.plan_settings == second.plan_settings) == same
+    assert first.plan_settings.items() <= first.to_json().items()
 
 
 @given(CONFIGS, CONFIGS)
@@ -63,16 +86,18 @@ def test_the_spelling_of_settings_does_not_count() -> None:
     plain = BuildConfig(
         precision="int8",
         calibration=CalibrationConfig(method="percentile", percentile=100),
-        profile={"x": "1x3x8x8"},
+        profiles={"x": "1x3x8x8"},
         exclude=("b", "a", "b"),
         targets=("SM86", "sm86"),
+        tensorrt={"workspace": "1MiB", "refit": True},
     )
     spelt = BuildConfig(
         precision=Precision.INT8,
         calibration=CalibrationConfig(CalibrationMethod.PERCENTILE, 100.0),
-        profile={"x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8))},
+        profiles=[{"x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8))}, {}],
         exclude=("a", "b"),
         targets=("sm86",),
+        tensorrt=TensorRTConfig(workspace=1 << 20, refit=True),
     )
     assert plain == spelt
     assert digest(plain.to_json()) == digest(spelt.to_json())
@@ -88,10 +113,14 @@ def test_the_spelling_of_settings_does_not_count() -> None:
         ({"backend": ""}, "auto"),
         ({"backend": "cpu", "targets": ("sm86",)}, "targets"),
         ({"backend": "tensorrt", "targets": ("sm86",)}, "targets"),
-        ({"profile": {"x": "1x3x"}}, "1x3x"),
+        ({"profiles": {"x": "1x3x"}}, "1x3x"),
+        ({"profiles": "x=1x3"}, "'x'"),
         ({"exclude": "head"}, "head"),
+        ({"tensorrt": {"fast": True}}, "workspace, optimization_level"),
+        ({"tensorrt": "refit"}, "'refit'"),
+        ({"tensorrt": {"refit": "yes"}}, "refit is 'yes'"),
         ({"targets": "sm86"}, "sm86"),
-        ({"profile": {"x": (1, 3, 8, 8)}}, "'x'"),
+        ({"profiles": [{"x": (1, 3, 8, 8)}]}, "'x'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], word: str) -> None:
@@ -123,9 +152,12 @@ def put(key: str, value: object) -> Any:
 @pytest.mark.parametrize(
     "change",
     [
-        *(remove("calibration"), remove("exclude"), remove("targets"), put("speed", 9)),
+        *(remove(field) for field in BuildConfig().to_json()),
+        put("speed", 9),
         *(put("calibration", None), put("calibration", {"method": "mse", "bins": 9})),
-        *(put("profile", None), put("profile", {"x": [1]}), put("profile", {"x": "0x1"})),
+        *(put("profiles", None), put("profiles", [{"x": [1]}]), put("profiles", [{"x": "0x1"}])),
+        *(put("tensorrt", None), put("tensorrt", {"fast": True})),
+        *(put("tensorrt", {"tf32": "yes"}), put("tensorrt", {"workspace": 0.5})),
         *(put("exclude", None), put("precision", "int1"), put("targets", 7)),
         put("calibration", {"method": "mse", "percentile": "high"}),
     ],

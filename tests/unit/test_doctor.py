@@ -1,6 +1,10 @@
+"""The diagnosis: what is missing or wrong is named with the command that mends it, no more."""
+
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -34,10 +38,9 @@ def without(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_it_names_what_is_installed_and_what_each_backend_can_do() -> None:
     diagnosis = diagnose()
     assert diagnosis.versions["onnxruntime"] == metadata.version("onnxruntime")
-    assert diagnosis.versions["pycuda"] is None
     backends = {backend.name: backend for backend in diagnosis.backends}
     assert backends["cpu"].can_run
-    assert not backends["tensorrt"].can_run
+    assert backends["tensorrt"].can_build <= (diagnosis.versions["tensorrt"] is not None)
     assert all(b.reason for b in backends.values() if not (b.can_build and b.can_run))
 
 
@@ -76,6 +79,91 @@ def test_on_a_jetson_it_finds_the_tensorrt_that_a_venv_hides(
     without.add("tensorrt")
     lay(tmp_path, "usr/lib/python3.12/dist-packages/tensorrt/__init__.py", "")
     assert any("--system-site-packages" in text for text in diagnose(tmp_path).advice)
+
+
+# What runs plans on a GPU.
+
+JETSON = {
+    "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 1\n",
+    "dev/nvhost-gpu": "",
+    "usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1": "",
+}
+PC = {"dev/nvidia0": "", "usr/lib/x86_64-linux-gnu/libcuda.so.1": ""}
+NEWER = {**JETSON, "etc/nv_tegra_release": "# R38 (release), REVISION: 4.0, GCID: 1\n"}
+SOUND = {"tensorrt": "10.3.0", "cuda-bindings": "12.9.4", "numpy": "1.26.4"}
+
+
+def gone(files: dict[str, str], name: str) -> dict[str, str]:
+    return {path: text for path, text in files.items() if name not in path}
+
+
+@pytest.mark.parametrize(
+    ("files", "installed", "words"),
+    [
+        (JETSON, SOUND, ()),
+        (JETSON, {"tensorrt": "10.3.0", "pycuda": "2026.1", "numpy": "1.26.4"}, ()),
+        (PC, {**SOUND, "tensorrt": "10.16.1.11", "numpy": "2.4.1"}, ()),
+        (PC, {"tensorrt-rtx-cu12-bindings": "1.7.1.116", "cuda-bindings": "13.5.0"}, ()),
+        ({}, {}, ()),
+        ({}, {"tensorrt-rtx-cu12-bindings": "1.7.1.116"}, ()),  # It builds without a GPU.
+        (JETSON, {**SOUND, "tensorrt": None}, ("apt-get install python3-libnvinfer",)),
+        (PC, {**SOUND, "tensorrt": None}, ("pip install tensorrt",)),
+        (
+            {**JETSON, "usr/lib/python3.10/dist-packages/tensorrt/__init__.py": ""},
+            {**SOUND, "tensorrt": None},
+            ("--system-site-packages",),
+        ),
+        (JETSON, {**SOUND, "cuda-bindings": None}, ("install 'cuda-bindings>=12.6,<13'",)),
+        (NEWER, {**SOUND, "cuda-bindings": None}, ("install 'cuda-bindings>=13,<14'",)),
+        (PC, {**SOUND, "cuda-bindings": None}, ("pip install 'edge-runtime[cuda]'",)),
+        (JETSON, {**SOUND, "cuda-bindings": "13.0.1"}, ("13.0.1 is made for CUDA 13",)),
+        (NEWER, {**SOUND, "cuda-bindings": "13.0.1"}, ()),
+        (gone(JETSON, "libcuda"), SOUND, ("apt-get install nvidia-l4t-cuda",)),
+        (gone(PC, "libcuda"), SOUND, ("libcuda.so.1 is not here",)),
+        (gone(JETSON, "nvhost"), SOUND, ("--runtime nvidia",)),
+        (gone(PC, "nvidia0"), SOUND, ("--gpus all",)),
+        ({}, SOUND, ("--gpus all", "libcuda.so.1 is not here")),
+        (JETSON, {**SOUND, "numpy": "2.2.6"}, ("pip install 'numpy>=1.26,<2'",)),
+        (NEWER, {**SOUND, "tensorrt": "10.15.1.29", "numpy": "2.0"}, ("as zeros",)),
+        (JETSON, {**SOUND, "tensorrt": "8.6.2", "numpy": "2.2.6"}, ("needs 10.3 or newer",)),
+    ],
+)
+def test_each_link_that_is_missing_is_named_with_what_mends_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    installed: dict[str, str | None],
+    words: tuple[str, ...],
+) -> None:
+    for name, text in files.items():
+        lay(tmp_path, name, text)
+    rest = dict.fromkeys(("onnx", "opencv-python", "numpy"), "1.0")
+
+    def version(name: str) -> str:
+        found = {**rest, **installed}.get(name)
+        if found is None:
+            raise metadata.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    advice = diagnose(tmp_path).advice
+    assert len(advice) == len(words), advice
+    for line, word in zip(advice, words, strict=True):
+        assert word in line
+
+
+def test_nothing_is_imported_for_it() -> None:
+    code = (
+        "import sys; from edge_runtime.doctor import diagnose; diagnose(); "
+        "print({'onnx', 'onnxruntime', 'tensorrt', 'pycuda', 'tensorrt_rtx_bindings', 'cuda'}"
+        " & sys.modules.keys())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "set()\n"
 
 
 def test_on_an_unknown_jetson_linux_it_says_so(tmp_path: Path) -> None:

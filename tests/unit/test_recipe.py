@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.config import BuildConfig, CalibrationConfig, ShapeRange
 from edge_runtime.errors import ConfigError
+from edge_runtime.gpu_config import TensorRTConfig
 from edge_runtime.recipe import Recipe, load_recipe
 from edge_runtime.vision.preprocess import Preprocessing
 
@@ -46,6 +47,19 @@ pad = 0
 "images" = "1x480x640x3,4x480x640x3,8x480x640x3"
 "sizes" = "2x2"
 
+[tensorrt]
+workspace = "512MiB"
+optimization_level = 4
+max_aux_streams = 0
+tf32 = true
+sparse_weights = true
+version_compatible = true
+hardware_compatibility = "ampere+"
+refit = true
+strip_weights = true
+weight_streaming = true
+strict = true
+
 [model]
 path = "model.onnx"
 sha256 = "{SHA256}"
@@ -54,9 +68,22 @@ sha256 = "{SHA256}"
 COMPLETE_BUILD = {
     "precision": "int8",
     "calibration": {"method": "percentile", "percentile": 99.9},
-    "profile": {
-        "images": "1x480x640x3,4x480x640x3,8x480x640x3",
-        "sizes": "2x2,2x2,2x2",
+    "profiles": [
+        {"images": "1x480x640x3,4x480x640x3,8x480x640x3", "sizes": "2x2,2x2,2x2"},
+    ],
+    "tensorrt": {
+        "workspace": 512 << 20,
+        "optimization_level": 4,
+        "max_aux_streams": 0,
+        "tf32": True,
+        "sparse_weights": True,
+        "version_compatible": True,
+        "hardware_compatibility": "ampere+",
+        "refit": True,
+        "strip_weights": True,
+        "weight_streaming": True,
+        "dla_core": None,
+        "strict": True,
     },
     "exclude": ["/head/Softmax"],
     "backend": "tensorrt-rtx",
@@ -109,7 +136,12 @@ def test_each_setting_reaches_its_place(tmp_path: Path) -> None:
     recipe = load(tmp_path, '[build]\nprecision = "bf16"\n[calibration]\nmethod = "entropy"')
     assert recipe.build == BuildConfig("bf16", CalibrationConfig("entropy"))
     recipe = load(tmp_path, '[profile]\nx = "1x3,2x3,4x3"')
-    assert recipe.build.profile == {"x": ShapeRange((1, 3), (2, 3), (4, 3))}
+    assert recipe.build.profiles == ({"x": ShapeRange((1, 3), (2, 3), (4, 3))},)
+    recipe = load(tmp_path, '[[profile]]\nx = "1x3"\n[[profile]]\nx = "4x3"\ny = "2"')
+    one, four, two = (ShapeRange.parse(text) for text in ("1x3", "4x3", "2"))
+    assert recipe.build.profiles == ({"x": one}, {"x": four, "y": two})
+    recipe = load(tmp_path, "[tensorrt]\ndla_core = 1")
+    assert recipe.build.tensorrt == TensorRTConfig(dla_core=1)
     recipe = load(tmp_path, '[preprocessing]\nsize = 224\nresize = "crop"\nshort_side = 256')
     assert recipe.preprocessing == Preprocessing(size=224, resize="crop", short_side=256)
     recipe = load(tmp_path, '[preprocessing]\nsize = 64\nresize = "fit"\nmultiple = 16')
@@ -120,6 +152,18 @@ def test_each_setting_reaches_its_place(tmp_path: Path) -> None:
 def test_no_preprocessing_setting_is_unknown_to_recipes(tmp_path: Path, field: str) -> None:
     text = f"[preprocessing]\n{field} = {{}}\n"
     assert f"preprocessing.{field}" in mistakes(tmp_path, text)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(TensorRTConfig)])
+def test_no_tensorrt_option_is_unknown_to_recipes(tmp_path: Path, field: str) -> None:
+    assert f"tensorrt.{field}" in mistakes(tmp_path, f"[tensorrt]\n{field} = {{}}\n")
+
+
+def test_mistakes_in_profiles_are_told_by_number(tmp_path: Path) -> None:
+    text = '[[profile]]\nx = "1x3"\n[[profile]]\nx = "1x"\ny = 2'
+    assert mistakes(tmp_path, text) == ["profile.1.x", "profile.1.y"]
+    assert mistakes(tmp_path, 'profile = "x=1x3"') == ["profile"]
+    assert mistakes(tmp_path, "profile = [3]") == ["profile.0"]
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -142,6 +186,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         [profile]
         x = "1x3,2"
         y = 3
+        [tensorrt]
+        workspace = "much"
+        tf32 = "yes"
+        strict_precision = true
         [model]
         sha256 = "12"
         [calib]
@@ -163,6 +211,9 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
             "preprocessing.pad",
             "profile.x",
             "profile.y",
+            "tensorrt.workspace",
+            "tensorrt.tf32",
+            "tensorrt.strict_precision",
             "model.path",
             "model.sha256",
             "calib",
@@ -229,7 +280,7 @@ def toml(value: object) -> str:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["build", "calibration", "preprocessing", "profile", "model"]),
+        st.sampled_from(["build", "calibration", "preprocessing", "profile", "tensorrt", "model"]),
         st.dictionaries(names, values, max_size=4),
         max_size=4,
     )

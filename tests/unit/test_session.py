@@ -34,6 +34,7 @@ class Gate:
 
     inputs = (SPEC,)
     outputs = (SPEC,)
+    on_device = False
 
     def __init__(self) -> None:
         self.go = threading.Event()

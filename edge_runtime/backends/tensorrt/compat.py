@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edge_runtime.errors import BackendUnavailableError, BuildError
+from edge_runtime.errors import BackendUnavailableError, BuildError, ConfigError
 
 
 def network_flags(trt: Any) -> int:
@@ -50,11 +50,45 @@ def target_number(target: str) -> int:
 def set_targets(trt: Any, config: Any, targets: Sequence[str]) -> None:
     """Makes `config` build for these architectures; for none, RTX takes all from Ampere on.
 
+    Nothing is asked of a TensorRT that builds for the GPU it runs on and no other.
+
     Raises:
         BuildError: The library refused one.
     """
+    if not target_names(trt):
+        return
     config.num_compute_capabilities = len(targets)
     for index, target in enumerate(targets):
         member = getattr(trt.ComputeCapability, target.upper())
         if not config.set_compute_capability(member, index):
             raise BuildError(f"TensorRT-RTX {trt.__version__} does not build for {target}.")
+
+
+def enum_member(trt: Any, enum: str, name: str, *, option: str) -> Any:
+    """A member of one of the module's enums, such as `SPARSE_WEIGHTS` of `BuilderFlag`.
+
+    Args:
+        trt: The module.
+        enum: Name of the enum.
+        name: Name of the member.
+        option: The setting that needs it, for the message.
+
+    Raises:
+        ConfigError: This TensorRT lacks it.
+    """
+    member = getattr(getattr(trt, enum, None), name, None)
+    if member is None:
+        raise ConfigError(
+            f"{option}: TensorRT {trt.__version__} cannot do this (it has no {enum}.{name}). Leave "
+            "the option out, or build with a TensorRT that has it."
+        )
+    return member
+
+
+def onnx_layers(metadata: str) -> tuple[str, ...]:
+    """The names of ONNX nodes in the metadata that the parser gives a layer.
+
+    It is `[ONNX Layer: conv1]`; a layer fused from several has them all, with U+001E between.
+    """
+    parts = metadata.split("[ONNX Layer: ")[1:]
+    return tuple(part.rpartition("]")[0] or part for part in parts)

@@ -14,6 +14,9 @@ from functools import cache
 from typing import Any
 
 _LOGGING = logging.getLogger("edge_runtime.tensorrt")
+_RECORDED = logging.getLogger("edge_runtime.tensorrt.recorded")
+"""Errors that a recording keeps are for its error's message; here they are for a debug log, and for
+the last words of a process that dies before it can say more."""
 _LEVELS = {
     "INTERNAL_ERROR": logging.ERROR,
     "ERROR": logging.ERROR,
@@ -39,6 +42,7 @@ class Recording:
         text = strip_noise(message)
         if text:
             self._errors.append(text)
+            _RECORDED.debug("%s", text)
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -46,15 +50,22 @@ class Recording:
         return tuple(self._errors)
 
 
-class _Sink:
-    """Where lines go: errors into the recording, if there is one; the rest to Python's logging."""
+class _Sink(threading.local):
+    """Where a thread's lines go.
 
-    recording: Recording | None = None
+    Errors go into the thread's own recording where it has one, as while it runs an engine; else
+    into that of the build that is going on, whose threads TensorRT makes; else to Python's logging,
+    as everything that is no error does.
+    """
+
+    build: Recording | None = None
+    own: Recording | None = None
 
     def write(self, severity: str, message: str) -> None:
         level = _LEVELS[severity]
-        if level == logging.ERROR and self.recording is not None:
-            self.recording.add(message)
+        recording = self.own or _Sink.build
+        if level == logging.ERROR and recording is not None:
+            recording.add(message)
         else:
             routine = any(text in message for text in _ROUTINE)
             _LOGGING.log(logging.DEBUG if routine else level, "%s", message)
@@ -66,13 +77,33 @@ def recording(trt: Any) -> Iterator[tuple[Any, Recording]]:
 
     One block at a time: a second thread waits here.
     """
-    logger, sink = _logger(trt)
+    logger, _ = _logger(trt)
     with _ONE_AT_A_TIME:
-        sink.recording = Recording()
+        _Sink.build = Recording()
         try:
-            yield logger, sink.recording
+            yield logger, _Sink.build
         finally:
-            sink.recording = None
+            _Sink.build = None
+
+
+class ThreadErrors:
+    """The errors that the logger gets from one thread, while it is in a `with` block of this.
+
+    An engine logs in the thread that runs it. Threads do not wait for each other.
+
+    Attributes:
+        logger: The logger to give to the module.
+    """
+
+    def __init__(self, trt: Any) -> None:
+        self.logger, self._sink = _logger(trt)
+
+    def __enter__(self) -> Recording:
+        self._sink.own = recording = Recording()
+        return recording
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.own = None
 
 
 def strip_noise(message: str) -> str:

@@ -17,8 +17,10 @@ class ParserFailure:
             has no name.
         op: Operator of the node; empty where the error is not about a node.
         reason: The parser's text, or that the operator is not supported where it has none.
-        index: The node's place in its graph; -1 where the error is not about a node.
+        index: The node's place in its graph; -1 where the error is not about a node, or the parser
+            does not say.
         path: The nodes and functions around the node, outermost first; empty in the main graph.
+        function: The parser's own function that found it.
     """
 
     node: str
@@ -26,13 +28,15 @@ class ParserFailure:
     reason: str
     index: int = -1
     path: tuple[str, ...] = ()
+    function: str = ""
 
     def __str__(self) -> str:
         within = "".join(f" in {place}" for place in reversed(self.path))
-        if self.index < 0:
+        if not self.op:
             return f"input {self.node!r}: {self.reason}" if self.node else self.reason
-        name = repr(self.node) if self.node else f"number {self.index}"
-        return f"node {name} ({self.op}){within}: {self.reason}"
+        where = f"node number {self.index}" if self.index >= 0 else "a node"
+        where = f"node {self.node!r}" if self.node else where
+        return f"{where} ({self.op}){within}: {self.reason}"
 
 
 def parser_failures(parser: Any) -> tuple[ParserFailure, ...]:
@@ -52,6 +56,7 @@ def _failure(error: Any) -> ParserFailure:
         reason=_reason(error.desc(), error.node_operator()),
         index=error.node(),
         path=tuple(error.local_function_stack()),
+        function=error.func(),
     )
 
 

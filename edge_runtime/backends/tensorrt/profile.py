@@ -1,4 +1,4 @@
-"""Gives a network the optimization profile that its dynamic inputs need."""
+"""Gives a network the optimization profiles that its dynamic inputs need."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from edge_runtime.errors import BuildError, ConfigError
 from edge_runtime.tensors import TensorSpec
 
 _EXAMPLE_SIZES = ((32, 640, 960), (1, 1, 4))  # Of a dynamic axis; of the first one, the batch.
+
+
+def add_profiles(
+    builder: Any, config: Any, network: Any, profiles: Sequence[OptimizationProfile]
+) -> None:
+    """Adds the profiles in their order, which is that of their numbers in the engine.
+
+    Raises:
+        ConfigError: A range is missing, is of an unknown input, or does not fit its input.
+        BuildError: TensorRT refused a profile.
+    """
+    for profile in profiles or ({},):
+        add_profile(builder, config, network, profile)
 
 
 def add_profile(builder: Any, config: Any, network: Any, profile: OptimizationProfile) -> None:

@@ -24,6 +24,8 @@ MANIFEST = Manifest(
     data=DataRecord(digest(b"data"), 64, "64 digits"),
     precision={"quantized": 7, "kept": [{"node": "/head", "reason": "excluded"}]},
     plans={KEY.entry: KEY},
+    verdicts={KEY.entry: {"layers": 3, "reformats": [], "source": "größe"}},
+    plan_settings={KEY.entry: BuildConfig(precision="int8").plan_settings},
 )
 
 CONTENTS = {

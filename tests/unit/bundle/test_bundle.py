@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.bundle import Bundle, PlanKey, add_plans, write_bundle
-from edge_runtime.config import Precision, digest
+from edge_runtime.config import BuildConfig, Precision, digest
 from edge_runtime.errors import BundleError
 
 RTX_KEY = PlanKey("tensorrt-rtx", "1.7.1.116", (), "linux-x86_64")
+
+
+@dataclass
+class Built:
+    """A plan as a builder hands it out."""
+
+    key: PlanKey
+    data: bytes
+    verdict: dict[str, object] | None = None
 
 
 def open_files() -> int:
@@ -71,14 +80,20 @@ def test_what_was_written_is_there(bundle, manifest, contents) -> None:
 )
 def test_any_contents_come_back_whatever_the_order(manifest, others, plans) -> None:
     contents = {"graph.onnx": b"graph", **others}
-    empty = replace(manifest, plans={})
+    empty = replace(manifest, plans={}, verdicts={}, plan_settings={})
+    settings = manifest.build_config.plan_settings
     with tempfile.TemporaryDirectory() as folder:
         stepwise = write_bundle(Path(folder, "a.edge"), empty, contents)
         for key, plan in plans.items():
-            stepwise = add_plans(stepwise, {key: plan})
+            stepwise = add_plans(stepwise, [Built(key, plan, {"size": len(plan)})])
         contents |= {key.entry: plan for key, plan in plans.items()}
         backwards = dict(reversed(contents.items()))
-        full = replace(manifest, plans={key.entry: key for key in plans})
+        full = replace(
+            manifest,
+            plans={key.entry: key for key in plans},
+            verdicts={key.entry: {"size": len(plan)} for key, plan in plans.items()},
+            plan_settings={key.entry: settings for key in plans},
+        )
         at_once = write_bundle(Path(folder, "b.edge"), full, backwards)
         for bundle in (stepwise, at_once):
             bundle.verify()
@@ -116,7 +131,7 @@ def test_reading_leaves_no_open_file(bundle, contents) -> None:
 def use(bundle: Bundle, how: str) -> None:
     """Gets at the content of graph.onnx in one of the ways that there are."""
     if how == "add":
-        add_plans(bundle, {RTX_KEY: b"rtx"})
+        add_plans(bundle, [Built(RTX_KEY, b"rtx")])
     elif how == "verify":
         bundle.verify()
     elif how == "read":
@@ -165,21 +180,41 @@ def test_an_entry_that_is_not_there_is_named_with_those_that_are(bundle) -> None
 
 
 def test_plans_are_added_and_replaced_and_the_rest_stays(bundle, contents, key) -> None:
-    added = add_plans(bundle, {RTX_KEY: b"rtx", key: b"new" * 5000})
+    added = add_plans(bundle, [Built(RTX_KEY, b"rtx"), Built(key, b"new" * 5000, {"layers": 1})])
     assert added == Bundle.open(bundle.path)
     added.verify()
     assert added.plans == {key.entry: key, RTX_KEY.entry: RTX_KEY}
     expected = {**contents, key.entry: b"new" * 5000, RTX_KEY.entry: b"rtx"}
     assert {name: added.read(name) for name in expected} == expected
-    assert added.manifest.build_key == bundle.manifest.build_key
+    assert added.manifest.verdicts == {key.entry: {"layers": 1}}
     assert names(bundle.path.parent) == ["digits.edge"]
+
+
+def test_a_plan_brings_its_settings_and_takes_its_verdict_away(bundle, key) -> None:
+    old = BuildConfig(precision="int8")
+    new = BuildConfig(precision="int8", profiles={"image": "1x1x16x16"})
+    added = add_plans(bundle, [Built(RTX_KEY, b"rtx")], config=new).manifest
+    assert added.plan_settings[key.entry] == old.plan_settings != new.plan_settings
+    assert added.plan_settings[RTX_KEY.entry] == new.plan_settings
+    assert added.build_config == new
+    assert added.verdicts.keys() == {key.entry}
+    replaced = add_plans(Bundle.open(bundle.path), [Built(key, b"new")]).manifest
+    assert replaced.plan_settings[key.entry] == new.plan_settings
+    assert replaced.verdicts == {}
+
+
+def test_a_bundle_is_that_of_its_build_until_a_plan_is_replaced(bundle, key) -> None:
+    added = add_plans(bundle, [Built(RTX_KEY, b"rtx")])
+    assert added.manifest.build_key == bundle.manifest.build_key
+    replaced = add_plans(added, [Built(key, b"new")])
+    assert replaced.manifest.build_key != bundle.manifest.build_key
 
 
 def test_adding_a_plan_does_not_load_what_is_there(bundle, manifest, contents) -> None:
     large = write_bundle(bundle.path, manifest, {**contents, "graph.onnx": bytes(16 << 20)})
     tracemalloc.start()
     try:
-        add_plans(large, {RTX_KEY: b"rtx"})
+        add_plans(large, [Built(RTX_KEY, b"rtx")])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -187,9 +222,9 @@ def test_adding_a_plan_does_not_load_what_is_there(bundle, manifest, contents) -
 
 
 def test_a_plan_added_meanwhile_is_not_lost(bundle, key) -> None:
-    other = add_plans(bundle, {RTX_KEY: b"rtx"})
+    other = add_plans(bundle, [Built(RTX_KEY, b"rtx")])
     with pytest.raises(BundleError, match="replaced since"):
-        add_plans(bundle, {key: b"new"})
+        add_plans(bundle, [Built(key, b"new")])
     other.verify()
     assert RTX_KEY.entry in Bundle.open(bundle.path).plans
 
@@ -208,7 +243,7 @@ def test_contradictions_are_not_written(tmp_path, manifest, contents, key) -> No
     with pytest.raises(BundleError, match="a-z 0-9"):
         add_plans(
             write_bundle(tmp_path / "sound.edge", manifest, contents),
-            {replace(key, version="10/3"): b"x"},
+            [Built(replace(key, version="10/3"), b"x")],
         )
     assert names(tmp_path) == ["sound.edge"]
 
@@ -227,9 +262,11 @@ def test_the_committed_model_is_taken_for_what_it_is(digits) -> None:
 
 KILLED = """
 import os, sys
+from types import SimpleNamespace
 from edge_runtime.bundle import Bundle, PlanKey, add_plans
 bundle = Bundle.open(sys.argv[1])
 key = PlanKey("tensorrt-rtx", "1.7.1.116", (), "linux-x86_64")
+plan = SimpleNamespace(key=key, data=b"rtx", verdict=None)
 calls = 0
 def killing(original):
     def call(*arguments, **options):
@@ -244,7 +281,7 @@ for name in ("write", "fsync", "replace"):
 for at in range(1, 100):
     child = os.fork()
     if not child:
-        add_plans(bundle, {key: b"rtx"})
+        add_plans(bundle, [plan])
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     bundle = Bundle.open(sys.argv[1])

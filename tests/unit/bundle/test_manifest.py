@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.bundle import Bundle, Manifest, PlanKey
+from edge_runtime.bundle.container import Entry
+from edge_runtime.bundle.manifest import TRAITS
 from edge_runtime.config import BuildConfig, Precision, canonical_json
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.tensors import TensorSpec
@@ -43,6 +46,32 @@ def test_round_trip(bundle) -> None:
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
 
+@st.composite
+def some_plans(draw: st.DrawFn, sound: Manifest) -> dict[str, Any]:
+    """Plans with any traits, of which some have a verdict and settings, and their entries."""
+    keys = draw(
+        st.lists(
+            st.builds(
+                PlanKey,
+                st.sampled_from(["tensorrt", "tensorrt-rtx"]),
+                st.sampled_from(["10.3.0", "1.7.1.116"]),
+                st.sampled_from([(), ("sm86",), ("sm86", "sm89")]),
+                st.just("linux-x86_64"),
+                st.sets(st.sampled_from(TRAITS)).map(sorted).map(tuple),
+            ),
+            max_size=4,
+        )
+    )
+    plans = {key.entry: key for key in keys}
+    fixed = [entry for entry in sound.entries if not entry.name.startswith("plans/")]
+    return {
+        "plans": plans,
+        "verdicts": {name: draw(plain) for name in plans if draw(st.booleans())},
+        "plan_settings": {name: draw(plain) for name in plans if draw(st.booleans())},
+        "entries": (*fixed, *(Entry(name, 1, 2, "0" * 64) for name in sorted(plans))),
+    }
+
+
 @given(st.data())
 def test_round_trip_of_anything_in_it(sound_manifest, data) -> None:
     specs = st.lists(
@@ -60,6 +89,7 @@ def test_round_trip_of_anything_in_it(sound_manifest, data) -> None:
         tools=data.draw(st.dictionaries(text, text, max_size=3)),
         preprocessing=data.draw(st.none() | plain),
         precision=data.draw(plain),
+        **data.draw(some_plans(sound_manifest)),
     )
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
 
@@ -82,9 +112,18 @@ def test_build_settings_of_a_newer_edge_runtime_do_not_keep_it_from_opening(whol
 
 
 def test_a_newer_schema_is_named_before_its_unknown_keys(whole) -> None:
-    whole["schema"] = 2
+    whole["schema"] = 3
     whole["signature"] = "?"
-    assert "made by a newer edge_runtime (schema 2; this one reads 1)" in refusal(whole)
+    assert "made by a newer edge_runtime (schema 3; this one reads 2)" in refusal(whole)
+
+
+def test_an_older_schema_is_named_before_the_keys_it_lacks(whole) -> None:
+    whole["schema"] = 1
+    for plan in whole["plans"]:
+        del plan["traits"], plan["settings"], plan["verdict"]
+    said = refusal(whole)
+    assert "made by an older edge_runtime (schema 1; this one reads 2)" in said
+    assert "Build it again" in said
 
 
 WRONG = {
@@ -93,7 +132,7 @@ WRONG = {
     "model.name": [None, "", 3],
     "model.digest": [None, "", 3],
     "config": [None, [], "int8"],
-    "inputs": [None, {}, []],
+    "inputs": [None, {}],
     "inputs.0": [None, []],
     "inputs.0.name": [None, "", 1],
     "inputs.0.dtype": [None, "", 1],
@@ -116,6 +155,9 @@ WRONG = {
     "plans.0.compute_capabilities": [None, "sm87"],
     "plans.0.compute_capabilities.0": [None, 87, ""],
     "plans.0.platform": [None, ""],
+    "plans.0.traits": [None, "dla", ["fast"], ["stripped", "dla"], ["dla", "dla"]],
+    "plans.0.settings": [[], "auto", 1],
+    "plans.0.verdict": [[], "good", 1],
     "entries": [None, {}, []],
     "entries.0": [None, []],
 }
@@ -223,3 +265,15 @@ def test_a_key_names_its_entry() -> None:
     assert key.entry == "plans/tensorrt-rtx-1.7.1.116-sm86-sm89-linux-x86_64.plan"
     assert str(key) == "tensorrt-rtx 1.7.1.116 for sm86, sm89 on linux-x86_64"
     assert replace(key, compute_capabilities=()).slug.endswith("ampere-and-newer-linux-x86_64")
+
+
+def test_traits_tell_plans_for_one_machine_apart() -> None:
+    keys = [
+        PlanKey("tensorrt", "10.3.0", ("sm87",), "linux-aarch64", traits)
+        for size in range(len(TRAITS) + 1)
+        for traits in combinations(TRAITS, size)
+    ]
+    assert len({key.entry for key in keys}) == len({str(key) for key in keys}) == 8
+    assert keys[0].entry == "plans/tensorrt-10.3.0-sm87-linux-aarch64.plan"
+    assert keys[4].entry == "plans/tensorrt-10.3.0-sm87-linux-aarch64-dla-stripped.plan"
+    assert str(keys[4]) == "tensorrt 10.3.0 for sm87 on linux-aarch64 (dla, stripped)"

@@ -38,11 +38,13 @@ def run() -> Run:
 
 @pytest.fixture
 def start(folder: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts a command in a process of its own, in `folder`."""
+    """Starts a command in a process of its own, in `folder`; `program` may take its place."""
 
     def popen(*arguments: object, **settings: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
+        program = settings.pop("program", ["-m", "edge_runtime"])
+        command = [sys.executable, *program, *map(str, arguments)]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= settings.pop("env", {})
         environment.pop("PYTHONUNBUFFERED", None)  # A user's shell does not have it.
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         # A shell's background jobs, such as a CI's, ignore Ctrl-C, and so would what they start.

@@ -142,7 +142,6 @@ def test_all_mistakes_of_a_recipe_are_said(run, folder: Path) -> None:
         ([*INT8, "--method", "percentile", "--percentile", "0"], "--percentile"),
         ([*INT8, "--calibration-data", "pictures", "--limit", "0"], "--limit"),
         ([*FP32, "--shape", "1x1x16x16"], "is not NAME=MIN,OPT,MAX"),
-        ([*FP32, "--shape", "image=1", "--shape", "image=2"], "'image' is given twice"),
         ([*FP32, "-o", "model.onnx"], "model.onnx is read, and would be overwritten"),
         (
             [*INT8, "--calibration", "c.json", "--calibration-data", "pictures"],

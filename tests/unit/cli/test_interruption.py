@@ -50,6 +50,67 @@ def test_ctrl_c_leaves_the_old_file(
     assert sorted(folder.iterdir()) == before
 
 
+ENDLESS = """
+import os, sys, time
+from edge_runtime.backends import registry
+from edge_runtime.backends.tensorrt.child import ChildBuilder
+from edge_runtime.bundle.manifest import PlanKey
+
+KEY = PlanKey("tensorrt-rtx", "1.0", (), "linux-x86_64")
+
+
+class Endless:
+    def build(self, graph, profiles, progress):
+        while True:
+            progress(f"In process {os.getpid()}", 1, 100)
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    registry.availability = lambda: (
+        registry.Availability("tensorrt-rtx", True, False, ""),
+        registry.Availability("cpu", True, True, ""),
+    )
+    registry.create_builder = lambda *_: ChildBuilder("endless:Endless", {}, KEY)
+    from edge_runtime.cli.main import main
+
+    main()
+"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["kill", "terminal"])
+@pytest.mark.parametrize("what", ["model", "bundle"])
+def test_ctrl_c_while_a_plan_is_built_ends_the_builder_too(
+    start, folder: Path, int8_bundle: Path, what: str, whole_group: bool
+) -> None:
+    Path("endless.py").write_text(ENDLESS)
+    Path("old.edge").write_bytes(int8_bundle.read_bytes())
+    Path("temporary").mkdir()
+    before = sorted(folder.iterdir())
+    shape = ("--shape", "image=1x1x16x16")
+    arguments = ("build", "model.onnx", "--precision", "fp32", *shape, "-o", "old.edge")
+    if what == "bundle":
+        arguments = ("build", "old.edge", *shape)
+    process = start(
+        *arguments,
+        program=["endless.py"],
+        start_new_session=True,
+        env={"TMPDIR": str(folder / "temporary")},
+    )
+    assert process.stderr.readline() == "Building the tensorrt-rtx plan ...\n"
+    builder = int(process.stderr.readline().removeprefix("In process ").split()[0])
+    assert builder != process.pid
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (130, "")
+    assert errors == "Interrupted; no file was left half-written.\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(builder, 0)
+    assert Path("old.edge").read_bytes() == int8_bundle.read_bytes()
+    assert sorted(folder.iterdir()) == before
+    assert list(Path("temporary").glob("edge-runtime*")) == []  # ONNX Runtime leaves its own .ses.
+
+
 def test_a_disk_that_is_full_leaves_the_old_file(start, folder: Path) -> None:
     Path("old.edge").write_text("what was there")
     before = sorted(folder.iterdir())

@@ -284,7 +284,7 @@ CASES = [
 )
 def test_it_finds_what_it_is_about_and_nothing_else(case: Case) -> None:
     model = graph(case.text, case.opset)
-    findings = run_lints(model, targets=case.targets, profile=case.profile)
+    findings = run_lints(model, targets=case.targets, profiles=[case.profile])
     found = [finding for finding in findings if finding.rule == case.rule]
     assert tuple(finding.node for finding in found) == case.nodes
     assert {finding.severity for finding in found} <= {Severity(case.severity)}

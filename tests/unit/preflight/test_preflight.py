@@ -71,7 +71,16 @@ def test_what_the_profile_and_the_targets_answer_is_not_asked(tmp_path: Path) ->
     path = save(tmp_path, "(float[n,4] x) => (float[n,4] y) { y = Neg(x) }")
     assert [finding.rule for finding in check_model(path).findings] == ["dynamic-dimension"]
     profile = {"x": ShapeRange.parse("1x4,2x4,8x4")}
-    assert check_model(path, targets=["sm87"], profile=profile).findings == ()
+    assert check_model(path, targets=["sm87"], profiles=profile).findings == ()
+
+
+def test_every_profile_must_answer(tmp_path: Path) -> None:
+    path = save(tmp_path, "(float[n,4] x, float[n,4] y) => (float[n,4] z) { z = Add(x, y) }")
+    both = {"x": "1x4,2x4,8x4", "y": "1x4,2x4,8x4"}
+    kwargs = {"targets": ["sm87"], "build": False}
+    assert check_model(path, profiles=[both, both], **kwargs).findings == ()
+    (finding,) = check_model(path, profiles=[both, {"x": "4x4"}], **kwargs).findings
+    assert (finding.rule, finding.node) == ("dynamic-dimension", "y")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +97,7 @@ def test_a_profile_of_another_model_is_refused(
     path = save(tmp_path, "(float[n,4] x) => (float[n,4] y) { y = Neg(x) }")
     profile = {name: ShapeRange.parse(text) for name, text in shapes.items()}
     with pytest.raises(ConfigError, match=words):
-        check_model(path, profile=profile)
+        check_model(path, profiles=profile)
 
 
 @pytest.mark.parametrize("target", ["orin", "86", "sm8", "SM86", "sm86 "])
