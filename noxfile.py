@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -57,8 +58,25 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """All tests on this Python, with NVIDIA's real builder; README.md has a session of its own."""
+    """All tests on this Python but those of `gpu` and `readme`, with NVIDIA's real builder."""
     session.run("pytest", "--quiet", "--ignore=tests/house/test_readme.py", *session.posargs)
+
+
+@nox.session(python=False)
+def gpu(session: nox.Session) -> None:
+    """The GPU half on the software GPU, under the real cuda-bindings and the real pycuda."""
+    # pycuda comes as source only: built once for each Python, some minutes, and kept.
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    wheels = cache / "edge-runtime" / "wheels"
+    if shutil.which("g++") or list(wheels.glob(f"pycuda-*-cp{HERE.replace('.', '')}-*.whl")):
+        build = ("tests/software_gpu/pycuda_wheel.py", str(wheels))
+        wheel = session.run(sys.executable, *build, silent=True)
+        session.run(sys.executable, "-m", "pip", "install", "--quiet", str(wheel).split()[-1])
+    elif "CI" in os.environ:
+        session.error("pycuda cannot be built without a C++ compiler: apt-get install g++")
+    else:
+        session.warn("No C++ compiler (apt-get install g++): the tests of pycuda are skipped.")
+    session.run("pytest", "--quiet", "tests/software_gpu", *session.posargs)
 
 
 @nox.session(python=False)
@@ -119,11 +137,12 @@ def wheels(session: nox.Session) -> None:
 
 
 def requirements(python: str) -> Iterator[Requirement]:
-    """What the core and the extras `build` and `vision` depend on, on a Jetson's Python."""
+    """What the core and the extras but `rtx` depend on, on a Jetson's Python."""
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     environment = {"python_version": python, "platform_machine": "aarch64"}
-    for line in [*project["dependencies"], *extras["build"], *extras["vision"]]:
+    wanted = [*project["dependencies"], *extras["build"], *extras["vision"], *extras["cuda"]]
+    for line in wanted:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):
             yield requirement
