@@ -69,6 +69,13 @@ class ExecutionContext(Protocol):
             BackendUnavailableError: The backend has no such memory.
         """
 
+    def layer_times(self, feeds: DeviceFeeds) -> list[tuple[str, float]]:
+        """Runs an inference and returns each layer's name and milliseconds; slower ever after.
+
+        Raises:
+            BackendUnavailableError: The backend does not time layers.
+        """
+
     def close(self) -> None:
         """Frees what the context holds. Calling it again does nothing."""
 

@@ -142,6 +142,14 @@ class CpuContext:
             "The CPU backend has no GPU memory to leave outputs in; call run()."
         )
 
+    def layer_times(self, feeds: Feeds) -> list[tuple[str, float]]:  # noqa: ARG002
+        """Refused.
+
+        Raises:
+            BackendUnavailableError: Always.
+        """
+        raise BackendUnavailableError("The CPU backend does not time layers; a GPU does.")
+
     def close(self) -> None:
         """Nothing to free: the session belongs to the engine."""
 
@@ -173,8 +181,7 @@ def open_session(
         return _open(graph, options)
     except _LOAD_ERRORS as error:
         line = _line(error)
-        is_read = isinstance(graph, bytes) and read_graph(graph).nodes
-        reason = _located(graph, line) if is_read else line
+        reason = line if isinstance(graph, str) else _located(graph, line)
         raise ModelError(f"ONNX Runtime cannot load the graph: {reason}") from error
 
 
@@ -210,6 +217,8 @@ def _located(graph: bytes, line: str) -> str:
     ONNX Runtime names none, or one inside of the function that a node stands for, or stops before
     it looks at any since the graph's version is too new.
     """
+    if not read_graph(graph).nodes:
+        return line
     hint = ""
     for version, what, pattern in _TOO_NEW:
         if found := re.search(pattern, line):

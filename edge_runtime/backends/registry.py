@@ -147,7 +147,11 @@ def create_builder(backend: str, config: BuildConfig) -> Builder:
 
 
 def _module(backend: str) -> ModuleType:
-    return import_module(f"edge_runtime.backends.{_MODULES[backend]}")
+    try:
+        return import_module(f"edge_runtime.backends.{_MODULES[backend]}")
+    except ImportError as error:  # Such as a JetPack that lacks a library of the DLA's.
+        reason = f"{backend} is installed but cannot be imported: {error}"
+        raise BackendUnavailableError(reason) from error
 
 
 def _find_plan(bundle: Bundle, entry: Availability, gpu: GpuConfig) -> str:

@@ -58,14 +58,16 @@ def create_builder(config: TensorRTConfig | None = None) -> TensorRTBuilder:
         BackendUnavailableError: There is no GPU, or no Python binding of CUDA.
     """
     config = config or TensorRTConfig()
-    info = open_device().info
-    device = f"{info.compute_capability} {info.name}"
+    device = open_device()
+    info = device.info
+    name = f"{info.compute_capability} {info.name}"
     return TensorRTBuilder(
         trt,
         _key(config),
         config,
-        timing_cache=TimingCacheFile(timing_cache_path(VERSION, device, os.environ)),
+        timing_cache=TimingCacheFile(timing_cache_path(VERSION, name, os.environ)),
         memory=MemoryGuard(shared=info.integrated),
+        device=device,
     )
 
 

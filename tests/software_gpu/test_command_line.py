@@ -75,6 +75,7 @@ def test_a_device_adds_its_plan_runs_it_and_agrees_with_the_cpu(
     (plan,) = built["manifest"]["plans"]
     assert (plan["version"], plan["compute_capabilities"]) == ("10.3.0", ["sm87"])
     assert plan["verdict"]["precisions"]["INT8"] > 0
+    assert plan["verdict"]["milliseconds"]["INT8"] >= 0
     assert not command("build", "digits.edge", "--backend", "tensorrt")["built"]
 
     run = command("run", "digits.edge", "--input", "one.npy", "-o", "gpu.npz")
@@ -97,6 +98,19 @@ def test_a_plan_of_another_machine_is_passed_over_in_words(
     assert run["device"] == "cpu"
     passed_over = " ".join(run["passed_over"])
     assert "for tensorrt 10.3.0, here is 10.7.0" in passed_over
+
+
+def test_a_tensorrt_that_cannot_be_imported_is_passed_over_in_words(
+    command: Any, prepared: Path, digits: Net
+) -> None:
+    command("build", str(digits.model), "--precision", "fp32", "--backend", "tensorrt", *SHAPES)
+    text = "libnvdla_compiler.so: cannot open shared object file"
+    (prepared / "tensorrt.py").write_text(f'raise ImportError("{text}")')
+    run = command("run", "digits.edge", "--input", "one.npy")
+    assert run["device"] == "cpu"
+    assert text in " ".join(run["passed_over"])
+    line = command("run", "digits.edge", "--input", "one.npy", "--device", "tensorrt", code=1)
+    assert text in line
 
 
 def test_doctor_sees_a_whole_chain(command: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_runtime.backends.base import Plan, PlanKey
@@ -12,6 +12,7 @@ from edge_runtime.backends.onnx_graph import read_graph
 from edge_runtime.backends.tensorrt.compat import network_flags, set_targets, target_names
 from edge_runtime.backends.tensorrt.explain import explain, locate
 from edge_runtime.backends.tensorrt.logger import Recording, recording
+from edge_runtime.backends.tensorrt.measure import layer_milliseconds
 from edge_runtime.backends.tensorrt.memory_guard import Limits, MemoryGuard
 from edge_runtime.backends.tensorrt.monitor import watching
 from edge_runtime.backends.tensorrt.options import apply_options, check_options
@@ -26,8 +27,9 @@ from edge_runtime.backends.tensorrt.verdict import (
     read_inspector,
 )
 from edge_runtime.config import OptimizationProfile
-from edge_runtime.errors import BuildError, BundleError, ConfigError
-from edge_runtime.gpu_config import TensorRTConfig
+from edge_runtime.cuda.device import Device
+from edge_runtime.errors import BuildError, BundleError, ConfigError, DeviceError, InferenceError
+from edge_runtime.gpu_config import GpuConfig, TensorRTConfig
 from edge_runtime.progress import Progress, silent
 
 _LOGGING = logging.getLogger("edge_runtime.tensorrt")
@@ -46,6 +48,7 @@ class TensorRTBuilder:
         *,
         timing_cache: TimingCacheFile | None = None,
         memory: MemoryGuard | None = None,
+        device: Device | None = None,
     ) -> None:
         """Keeps what to build for.
 
@@ -57,12 +60,14 @@ class TensorRTBuilder:
                 but for TF32, which is off.
             timing_cache: Where kernel timings are kept from build to build; nowhere without one.
             memory: Keeps the build within the machine's memory; nothing does without one.
+            device: The GPU on which the layers of a plan are timed; they are not without one.
         """
         self._trt = trt
         self._key = key
         self._config = config or TensorRTConfig()
         self._timing_cache = timing_cache
         self._memory = memory
+        self._device = device
 
     @property
     def key(self) -> PlanKey:
@@ -116,9 +121,30 @@ class TensorRTBuilder:
             text = _inspect(self._trt, logger, data, self._config)
             if text is None and self._key.backend == "tensorrt":
                 raise _refusal(self._key, "cannot load the plan that it has built", log)
-        verdict = None if text is None else self._verdict(text, asked, limits)
+        plan = Plan(self._key, data)
+        if text is None:
+            self._insist(None)
+            return plan
+        times, notes = self._times(plan, graph, profiles)
+        verdict = self._verdict(text, asked, times)
+        verdict["notes"] += [*limits.notes, *notes]
         self._insist(verdict)
-        return Plan(key=self._key, data=data, verdict=verdict)
+        return replace(plan, verdict=verdict)
+
+    def _times(
+        self, plan: Plan, graph: bytes, profiles: Sequence[OptimizationProfile]
+    ) -> tuple[Mapping[str, float] | None, list[str]]:
+        """The milliseconds of each layer; or none, and why not."""
+        if self._device is None:
+            return None, []
+        gpu = GpuConfig(dla_core=self._config.dla_core or 0)
+        device = self._device
+        try:
+            return layer_milliseconds(
+                self._trt, device, plan, graph=graph, profiles=profiles, config=gpu
+            ), []
+        except (BundleError, DeviceError, InferenceError) as error:
+            return None, [f"The layers were not timed: {error}"]
 
     def _check_header(self, data: bytes) -> None:
         try:
@@ -128,10 +154,12 @@ class TensorRTBuilder:
         if header.kind != self._key.backend:
             raise BuildError(f"{self._key} returned a plan for {header.kind}.")
 
-    def _verdict(self, text: str, asked: Mapping[str, str], limits: Limits) -> dict[str, Any]:
+    def _verdict(
+        self, text: str, asked: Mapping[str, str], times: Mapping[str, float] | None
+    ) -> dict[str, Any]:
         layers = read_inspector(text)
-        verdict = assess(layers or (), asked, dla=self._config.dla_core is not None)
-        verdict["notes"] += limits.notes
+        dla = self._config.dla_core is not None
+        verdict = assess(layers or (), asked, dla=dla, milliseconds=times)
         if layers is None:
             verdict["notes"].append("The engine inspector's answer could not be read.")
         return verdict

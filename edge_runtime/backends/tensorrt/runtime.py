@@ -117,7 +117,11 @@ class TensorRTRuntime:
 
 
 class TensorRTEngine:
-    """A deserialised plan, shared by threads."""
+    """A deserialised plan, shared by threads.
+
+    Attributes:
+        interface: All about its inputs and outputs.
+    """
 
     on_device = True
 
@@ -126,7 +130,7 @@ class TensorRTEngine:
         self._resources: Resources | None = resources
         self._device = resources.device
         self._lock = threading.Lock()
-        interface = resources.interface
+        self.interface = interface = resources.interface
         self.inputs: Sequence[TensorSpec] = tuple(tensor.spec for tensor in interface.inputs)
         self.outputs: Sequence[TensorSpec] = tuple(tensor.spec for tensor in interface.outputs)
 

@@ -12,15 +12,18 @@ from typing import Any
 import onnx
 import pytest
 
-# A package `tensorrt` of JetPack 6.2, on a GPU that only says what it is.
+# A package `tensorrt` of JetPack 6.2, on a GPU that says what it is and has no memory left.
 TENSORRT = """
 from contextlib import nullcontext
 from types import SimpleNamespace
 import edge_runtime.cuda.device as device
+from edge_runtime.errors import DeviceError
 from tests.fakes.tensorrt import make
 globals().update(vars(make("10.3.0", fell_back={"c1": "FP32"})))
 info = SimpleNamespace(compute_capability="sm87", name="Orin", integrated=True)
-here = SimpleNamespace(info=info, current=nullcontext)
+def create_stream():
+    raise DeviceError(2, "CUDA_ERROR_OUT_OF_MEMORY", "cuStreamCreate")
+here = SimpleNamespace(info=info, current=nullcontext, create_stream=create_stream)
 device.open_device = lambda driver="auto", ordinal=0: here
 """
 START = """
@@ -73,6 +76,8 @@ print(json.dumps([[str(p.key), p.key.traits, p.data.hex(), p.verdict] for p in p
     assert plans[0] == plans[1]
     assert plans[0][1] == ["version-compatible"]
     assert plans[0][3]["precisions"] == {"FP32": 1}
+    (note,) = plans[0][3]["notes"]
+    assert note.startswith("The layers were not timed: cuStreamCreate failed")
     (file,) = (tmp_path / "cache" / "edge-runtime" / "timing").glob("*.cache")
     assert file.name == "10.3.0-sm87-Orin.cache"
 
