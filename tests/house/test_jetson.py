@@ -143,7 +143,9 @@ def test_setup_installs_what_the_matrix_says(l4t: str, tree: Callable[..., Path]
 
 def test_setup_adds_pycuda_and_pytest_if_asked(tree: Callable[..., Path]) -> None:
     root = tree("36.4.3")
-    asked = commands(setup("--dry-run", "--pycuda", "--tests", "--no-check", root=root))
+    asked = commands(
+        setup("--dry-run", "--pycuda", "--tests", "--no-check", "--venv", root / "venv", root=root)
+    )
     assert asked[2][-2:] == ["--group", "test"]
     assert asked[-1][-4:] == ["--no-binary", "pycuda", "pycuda", "numpy<2"]
 
@@ -151,7 +153,7 @@ def test_setup_adds_pycuda_and_pytest_if_asked(tree: Callable[..., Path]) -> Non
 def test_setup_takes_a_release_that_is_said(tree: Callable[..., Path]) -> None:
     root = tree("36.9.9")
     (root / "etc/nv_tegra_release").unlink()
-    assert commands(setup("--dry-run", "--as", "36.5.0", root=root))
+    assert commands(setup("--dry-run", "--as", "36.5.0", "--venv", root / "venv", root=root))
 
 
 def test_setup_runs_again_on_what_it_made(tree: Callable[..., Path]) -> None:

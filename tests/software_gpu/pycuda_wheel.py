@@ -63,7 +63,7 @@ def wheel(folder: Path) -> Path:
 
 def _build(work: Path, folder: Path) -> None:
     _download(work, f"nvidia-cuda-runtime-cu12=={HEADERS}")
-    _download(work, f"pycuda=={PYCUDA}", "--no-binary=pycuda", "--no-build-isolation")
+    _download(work, f"pycuda=={PYCUDA}", "--no-binary=pycuda")
     with zipfile.ZipFile(next(work.glob("*.whl"))) as archive:
         archive.extractall(work / "cuda")
     include = work / "cuda/nvidia/cuda_runtime/include"
