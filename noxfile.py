@@ -87,17 +87,20 @@ def readme(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
-    """Unit and contract tests on every other Python that is there, as installed from the wheel."""
-    session.install(".[build,vision]", *TEST_TOOLS)
+    """Unit, contract and GPU tests on every other Python that is there, from the wheel."""
+    session.install(".[build,vision,cuda]", *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
+    on_gpu = ("tests/software_gpu/cuda", "tests/software_gpu/runtime")
+    session.run("pytest", "--quiet", *on_gpu, *session.posargs)
 
 
 @nox.session(python="3.10")
 def oldest(session: nox.Session) -> None:
     """The same with the oldest version of every dependency that pyproject.toml allows."""
     pins = [f"{r.name}=={next(iter(r.specifier)).version}.*" for r in requirements("3.10")]
-    session.install(".[build,vision]", *pins, *TEST_TOOLS)
+    session.install(".[build,vision,cuda]", *pins, *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
+    session.run("pytest", "--quiet", "tests/software_gpu/runtime", *session.posargs)
 
 
 @nox.session

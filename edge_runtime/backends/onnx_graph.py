@@ -13,7 +13,7 @@ _TYPES = (
     *("undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string"),
     *("bool", "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16"),
     *("float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4", "int4"),
-    *("float4e2m1", "float8e8m0", "uint2", "int2"),
+    *("float4e2m1", "float8e8m0", "uint2", "int2", "float6e2m3", "float6e3m2"),
 )
 """By their number in `TensorProto.DataType`."""
 
@@ -124,7 +124,8 @@ def with_versions(model: bytes, *, ir: int | None = None, opset: int | None = No
         if number == _MODEL_IR and ir is not None:
             parts.append(_encode(_MODEL_IR, ir))
         elif number == _MODEL_OPSET and opset is not None and _is_onnx(value):
-            parts.append(_encode(_MODEL_OPSET, _encode(_OPSET_VERSION, opset)))
+            last = _encode(_OPSET_VERSION, opset)  # Of a field given twice, the last one counts.
+            parts.append(_encode(_MODEL_OPSET, bytes(value) + last))
         else:
             parts.append(encoded)
     return b"".join(parts)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
 from tests.software_gpu.build import compiler
 from tests.software_gpu.calls import Calls, Frame
 from tests.software_gpu.gpu import SoftwareGpu, load
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is about pycuda, as its name or parameters say, where it is not installed."""
+    if "pycuda" in item.name and find_spec("pycuda") is None:
+        pytest.skip("pycuda is not installed; CONTRIBUTING.md says how")
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,66 @@ def test_an_error_that_quotes_what_is_no_text_is_an_error_like_others(
     assert capfd.readouterr() == ("", "")
 
 
+def refusal(proto: ModelProto) -> str:
+    with pytest.raises(ModelError) as caught:
+        CpuRuntime().load(proto.SerializeToString())
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix("ONNX Runtime cannot load the graph: ")
+
+
+def chain(*kinds: str, opset: int = 17) -> ModelProto:
+    """One node after another; of the domain `mine` unless ONNX's own; not a valid model."""
+    net = Net(opset=opset)
+    x = net.input("x", (1,))
+    for i, kind in enumerate(kinds):
+        x = net.op(kind, x, name=f"n{i}", domain="" if kind == "Neg" else "mine")
+    proto = net.proto(x, shapes={x: [1]})
+    proto.opset_import.add(domain="mine", version=1)
+    return proto
+
+
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_refusal_names_the_first_node_that_cannot_run(at: int) -> None:
+    kinds = ["Neg"] * 7
+    kinds[at] = "Nowhere"
+    assert refusal(chain(*kinds, "Nothing")).startswith(f"node 'n{at}' (Nowhere): ")
+
+
+def test_a_refusal_inside_of_a_function_names_the_node_that_stands_for_it() -> None:
+    proto = chain("Neg", "Call", "Neg")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    body = [helper.make_node("Nowhere", ["a"], ["b"], domain="mine")]
+    function = helper.make_function("mine", "Call", ["a"], ["b"], body, opsets)
+    proto.functions.append(function)
+    assert refusal(proto).startswith("node 'n1' (Call): ")
+
+
+def test_a_kernel_that_does_not_start_is_named_without_the_source_that_says_so() -> None:
+    net = Net()
+    x = net.op("Identity", net.input("x", (2,), TensorProto.STRING), name="before")
+    y = net.op("StringNormalizer", x, name="norm", locale="nowhere", case_change_action="LOWER")
+    proto = net.proto(net.op("Identity", y, name="y"), shapes={"y": [2]})
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
+    text = refusal(proto)
+    assert text.startswith("node 'norm' (StringNormalizer): ")
+    assert "nowhere" in text
+    assert ".cc:" not in text
+
+
+def test_a_graph_that_is_newer_than_onnx_runtime_says_what_to_export() -> None:
+    text = refusal(chain("Neg", "Neg", opset=999))
+    assert text.startswith("the graph has operator set 999, and ONNX Runtime ")
+    assert "export the model with that" in text
+    both = chain("Neg", "Nowhere", opset=999)
+    both.ir_version = 99
+    text = refusal(both)
+    assert text.startswith("node 'n1' (Nowhere): ")
+    assert "operator set 999" in text
+    old = chain("Neg")
+    old.ir_version = 99
+    assert refusal(old).startswith("the graph has IR version 99, and ONNX Runtime ")
+
+
 def test_sizes_that_a_layer_cannot_combine_are_an_inference_error() -> None:
     net = Net()
     sum_ = net.op("Add", net.input("a", ("n", "m")), net.input("b", ("n", "k")), name="sum")

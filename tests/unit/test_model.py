@@ -41,6 +41,15 @@ def test_a_model_says_what_goes_in_and_out(tmp_path: Path) -> None:
     assert (model.name, model.opset) == ("net.onnx", 17)
 
 
+def test_a_model_may_have_no_inputs(tmp_path: Path) -> None:
+    net = Net()
+    model = read_model(
+        write(tmp_path, net.proto(net.op("Neg", net.constant("c", [1, 2]), name="y")))
+    )
+    assert model.inputs == ()
+    assert model.outputs == (TensorSpec("y", "float32", (2,)),)
+
+
 def test_weights_of_an_old_model_are_not_inputs(tmp_path: Path) -> None:
     proto = NETS["ir_3"]()
     assert len(proto.graph.input) == 5

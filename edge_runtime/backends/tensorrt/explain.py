@@ -19,7 +19,7 @@ _REGION = re.compile(r"ForeignNode\[(.+?)\.\.\.(.+)\]\}")
 _WORD = r"[\w./:-]"
 _ANNOUNCED = re.compile(
     r"""(?: \b(?:tensor|layer|node|operation|input|output|initializer|binding)s?
-          (?:\ name)? :?\s | \[ONNX\ Layer:\ | ForeignNode\[ | ['"`] )$""",
+          (?:\ name)? :?\s | \[ONNX\ Layer:\ | ForeignNode\[ | \ \+\  | PWN\( | ['"`] )$""",
     re.IGNORECASE | re.VERBOSE,
 )
 _IS_A_LAYER = " has no runners"

@@ -71,6 +71,7 @@ class Job:
             return
         self._spoiled = False
         token = self._enter_scratch()
+        self._check_values()
         feeds = {
             tensor.name: self._values.get(tensor.name, _read(tensor, shape, address))
             for tensor, shape, address in self._bound
@@ -83,6 +84,14 @@ class Job:
         for tensor, shape, address in self._bound:
             if not tensor.is_input:
                 self._write(tensor, shape, address, outputs[tensor.name])
+
+    def _check_values(self) -> None:
+        """[doc] of enqueueV3: inputs must not change before the stream comes to it."""
+        for tensor, shape, address in self._bound:
+            if tensor.name in self._values and not self.captured:
+                now = _read(tensor, shape, address)
+                if not np.array_equal(now, self._values[tensor.name]):
+                    self._library.violation(f"{tensor.name!r} changed after the enqueue, to {now}.")
 
     def _enter_scratch(self) -> bytes:
         token = self.number.to_bytes(_TOKEN_BYTES, "little")

@@ -222,7 +222,7 @@ def test_a_failing_pop_is_an_error_but_hides_none(gpu: SoftwareGpu, device: Devi
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_making_something_leaves_ours_current(
+def test_making_something_leaves_ours_current_under_pycuda(
     gpu: SoftwareGpu, device: Device, primary: int, fails: bool
 ) -> None:
     """Even under an application's pycuda context, which pycuda itself would make current."""

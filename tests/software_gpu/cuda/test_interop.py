@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,8 @@ def test_dlpack_strides_and_offset(
     tensor = dlpack._tensor(capsule)
     tensor.byte_offset = 4
     tensor.shape[0], tensor.shape[1] = 3, 2
-    tensor.strides[0], tensor.strides[1] = 1, 3
+    strides = (ctypes.c_int64 * 2)(1, 3)  # Older numpys leave them out.
+    tensor.strides = ctypes.cast(strides, ctypes.POINTER(ctypes.c_int64))
     theirs = ByDlpack(memory)
     monkeypatch.setattr(ByDlpack, "__dlpack__", lambda *_, **__: capsule)
     found = at(theirs, stream, device)

@@ -100,11 +100,11 @@ ENDS = {
         "try:\n    device.allocate(64)\nexcept Exception as error: print(error, end='')",
         0,
     ),
-    "with an application's pycuda context": (
+    "with an application's primary context in pycuda": (
         "import pycuda.autoprimaryctx\nthings = everything()",
         0,
     ),
-    "with an application's own context": (
+    "with an application's own pycuda context": (
         "import pycuda.autoinit\nthings = everything()\nwith device.current(): everything()",
         0,
     ),

@@ -95,7 +95,9 @@ def test_an_allocator_that_nobody_keeps_is_a_violation(cuda: Cuda, lab: Lab) -> 
     lab.trt.violations.clear()
 
 
-def test_an_input_that_is_a_shape_is_read_from_the_host(cuda: Cuda, lab: Lab) -> None:
+def test_an_input_that_is_a_shape_is_read_from_the_host(
+    cuda: Cuda, lab: Lab, gpu: SoftwareGpu
+) -> None:
     engine = lab.engine(RESHAPE, {}, values={"to": ([1, 1], [3, 4], [12, 12])})
     assert engine.get_tensor_location("to") == lab.trt.TensorLocation.HOST
     assert engine.get_tensor_location("x") == lab.trt.TensorLocation.DEVICE
@@ -114,9 +116,12 @@ def test_an_input_that_is_a_shape_is_read_from_the_host(cuda: Cuda, lab: Lab) ->
     to[:] = 4, 3  # The address is read again.
     assert tuple(context.get_tensor_shape("y")) == (4, 3)
     assert context.execute_async_v3(stream)
-    to[:] = 12, 1  # Not after the enqueue.
+    to[:] = 12, 1  # Not after the enqueue, and it must not change then.
     cuda.sync(stream)
     np.testing.assert_array_equal(cuda.get(y, (4, 3)), data.reshape(4, 3))
+    assert any("'to' changed after the enqueue" in line for line in lab.trt.violations)
+    lab.trt.violations.clear()
+    gpu.violations(forget=True)
 
 
 def test_sizes_that_do_not_fit(cuda: Cuda, lab: Lab) -> None:

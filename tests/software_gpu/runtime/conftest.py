@@ -46,7 +46,7 @@ def several() -> ModelProto:
     return net.proto("sum", "gap")
 
 
-def nonzero(columns: int = 8) -> ModelProto:
+def nonzero(columns: int | str = 8) -> ModelProto:
     """`where`: int64 [2, k], the places of x's values other than zero; float32 [2, columns]."""
     net = models.Net()
     net.op("NonZero", net.input("x", (2, columns)), name="where")
@@ -72,6 +72,18 @@ def measured() -> ModelProto:
     net.op("Shape", x, name="size")
     proto = net.proto("y", "size", shapes={"size": [2]})
     proto.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
+    return proto
+
+
+def uneven() -> ModelProto:
+    """`wide = image + gain`, float32 [n, 50]; `odd = code`, int32 [n]; `twice = 2 gain`, [1]."""
+    net = models.Net()
+    gain, image = net.input("gain", (1,)), net.input("image", ("n", 50))
+    net.op("Identity", net.input("code", ("n",), TensorProto.INT32), name="odd")
+    net.op("Add", gain, gain, name="twice")
+    net.op("Add", image, gain, name="wide")
+    proto = net.proto("wide", "odd", "twice", shapes={"odd": ["n"]})
+    proto.graph.output[1].type.tensor_type.elem_type = TensorProto.INT32
     return proto
 
 
@@ -161,8 +173,6 @@ class Foreign:
 @pytest.fixture(params=["cuda-bindings", "pycuda"])
 def device(request: pytest.FixtureRequest, gpu: SoftwareGpu) -> Iterator[Device]:
     """The software GPU through each of the bindings."""
-    if request.param == "pycuda":
-        pytest.importorskip("pycuda", reason="pycuda is not installed: see CONTRIBUTING.md")
     device = open_device(request.param)
     yield device
     device.close()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_runtime.backends.tensorrt.resources import BufferPool
 from edge_runtime.cuda.array import DeviceArray
 from edge_runtime.errors import BackendUnavailableError, FeedError
 from edge_runtime.session import Session
+from tests import models
 from tests.software_gpu.runtime.conftest import (
     BATCHES,
     Bench,
@@ -66,13 +70,31 @@ def test_host_and_gpu_arrays_may_be_mixed(bench: Bench) -> None:
     context = bench.context(several(), [shapes])
     a, b = np.full((2, 3), 7, np.float32), np.full((2, 3), 2, np.float32)
     kept = context.run_on_device({"a": a, "b": b})
-    outputs = run(context, a=kept["sum"], b=b)
-    np.testing.assert_array_equal(outputs["sum"], a + b + b)
-    outputs = run(context, a=a, b=kept["gap"])
-    np.testing.assert_array_equal(outputs["gap"], a - (a - b))
-    np.testing.assert_array_equal(run(context, a=a, b=b)["sum"], a + b)
+    for other in (b, b + 1, b + 5):
+        outputs = run(context, a=kept["sum"], b=other)
+        np.testing.assert_array_equal(outputs["sum"], a + b + other)
+        outputs = run(context, a=other, b=kept["gap"])
+        np.testing.assert_array_equal(outputs["gap"], other - (a - b))
+        outputs = run(context, a=kept["gap"], b=kept["sum"])
+        np.testing.assert_array_equal(outputs["sum"], (a - b) + (a + b))
+        np.testing.assert_array_equal(run(context, a=a, b=other)["sum"], a + other)
+        there = context.run_on_device({"a": other, "b": kept["sum"]})
+        np.testing.assert_array_equal(there["sum"].to_host(), other + a + b)
+        for array in there.values():
+            array.close()
     for array in kept.values():
         array.close()
+
+
+@pytest.mark.usefixtures("mode")
+def test_an_array_on_the_gpu_next_to_values_that_decide_a_shape(bench: Bench) -> None:
+    context = bench.context(tiled(), [{"rows": "1x4,2x4,8x4"}])
+    feeder = bench.context(affine(), [BATCHES])
+    kept = feeder.run_on_device({"x": ramp(1)})["y"]
+    for rows in (2, 5, 5, 1):
+        found = run(context, x=kept, rows=np.array([rows, 4], np.int64))["y"]
+        np.testing.assert_array_equal(found, np.repeat(2 * ramp(1) + 1, rows, axis=0))
+    kept.close()
 
 
 @pytest.mark.usefixtures("mode")
@@ -89,10 +111,12 @@ def test_outputs_on_the_gpu_belong_to_the_caller(bench: Bench) -> None:
 
 def test_outputs_on_the_gpu_outlive_the_engine(bench: Bench) -> None:
     context = bench.context(affine(), [BATCHES])
-    kept = context.run_on_device({"x": ramp(2)})["y"]
+    kept = [context.run_on_device({"x": ramp(2, start)})["y"] for start in range(3)]
     bench.close()
-    np.testing.assert_array_equal(kept.to_host(), 2 * ramp(2) + 1)
-    kept.close()
+    for start, array in enumerate(kept):
+        np.testing.assert_array_equal(array.to_host(), 2 * ramp(2, start) + 1)
+        array.close()
+        assert len(bench.gpu.live()) == 2 - start  # Nobody is left who could use it again.
 
 
 def test_their_memory_is_used_again(bench: Bench) -> None:
@@ -110,12 +134,33 @@ def test_their_memory_is_used_again(bench: Bench) -> None:
     assert "cuMemcpyDtoHAsync" not in counted
 
 
+def test_two_threads_never_get_the_same_memory(bench: Bench) -> None:
+    pool = BufferPool(bench.device)
+    pool.give_back(bench.device.allocate(256))
+
+    class Slow(dict[int, Any]):
+        def get(self, size: int, default: Any = None) -> Any:
+            found = super().get(size, default)
+            time.sleep(0.01)
+            return found
+
+    pool._free = Slow(pool._free)
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(pool.take, [256] * 4))
+    assert len({buffer.address for buffer in taken}) == 4
+    for buffer in taken:
+        pool.give_back(buffer)
+    pool.close()
+    assert bench.gpu.live() == []
+
+
 @pytest.mark.usefixtures("mode")
 def test_outputs_of_unknown_shape_may_stay_too(bench: Bench) -> None:
     context = bench.context(nonzero())
     x = np.eye(2, 8, dtype=np.float32)
     first = context.run_on_device({"x": x})["where"]
     second = context.run_on_device({"x": 1 - x})["where"]
+    assert type(first.shape) is tuple
     np.testing.assert_array_equal(first.to_host(), np.stack(np.nonzero(x)))
     np.testing.assert_array_equal(second.to_host(), np.stack(np.nonzero(1 - x)))
     first.close()
@@ -136,6 +181,23 @@ def test_outputs_in_host_memory_go_to_the_gpu_too(bench: Bench) -> None:
     for array in context.run_on_device({"x": ramp(3)}).values():
         array.close()
     assert bench.gpu.live() == live
+
+
+@pytest.mark.usefixtures("mode")
+def test_arrays_without_elements(bench: Bench) -> None:
+    net = models.Net()
+    x = net.input("x", ("n", 4))
+    bounds = [net.constant(name, np.array([size])) for name, size in (("from", 4), ("to", 9))]
+    net.op("Slice", x, *bounds, net.constant("axis", np.array([1])), name="none")
+    net.op("Add", x, x, name="all")
+    context = bench.context(net.proto("none", "all", shapes={"none": ["n", 0]}), [BATCHES])
+    for rows in (2, 5):
+        assert run(context, x=ramp(rows))["none"].shape == (rows, 0)
+        kept = context.run_on_device({"x": ramp(rows)})
+        assert kept["none"].to_host().shape == (rows, 0)
+        np.testing.assert_array_equal(kept["all"].to_host(), 2 * ramp(rows))
+        for array in kept.values():
+            array.close()
 
 
 def test_wrong_arrays_on_the_gpu_are_named(bench: Bench) -> None:

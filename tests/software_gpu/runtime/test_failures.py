@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
 
+from edge_runtime.backends.tensorrt.logger import ThreadErrors
 from edge_runtime.backends.tensorrt.runtime import TensorRTRuntime
 from edge_runtime.errors import BundleError, ConfigError, DeviceError, InferenceError
 from edge_runtime.gpu_config import GpuConfig
 from tests.software_gpu.gpu import MEMORY
-from tests.software_gpu.runtime.conftest import BATCHES, Bench, affine, nonzero, ramp, run
+from tests.software_gpu.runtime.conftest import (
+    BATCHES,
+    Bench,
+    affine,
+    nonzero,
+    ramp,
+    run,
+    several,
+)
 
 OUT_OF_MEMORY, LAUNCH_FAILED = 2, 719
 
@@ -55,14 +65,16 @@ def test_whichever_allocation_fails_nothing_leaks(
     assert nth > 1
 
 
-def test_a_context_goes_on_after_it_ran_out_of_memory(bench: Bench) -> None:
+@pytest.mark.parametrize("call", ["cuMemAlloc", "cuMemHostAlloc"])
+def test_a_context_goes_on_after_it_ran_out_of_memory(bench: Bench, call: str) -> None:
     context = bench.context(affine(), [BATCHES])
     run(context, x=ramp(2))
-    bench.gpu.memory(1)
+    for nth in (1, 2):  # pycuda asks for device memory a second time.
+        bench.gpu.fail(call, nth=nth, error=OUT_OF_MEMORY)
     with pytest.raises(DeviceError) as caught:
         run(context, x=ramp(64))
     assert caught.value.code == OUT_OF_MEMORY
-    bench.gpu.memory(MEMORY)
+    bench.gpu.fail(call, nth=0)
     np.testing.assert_array_equal(run(context, x=ramp(2))["y"], 2 * ramp(2) + 1)
     np.testing.assert_array_equal(run(context, x=ramp(64))["y"], 2 * ramp(64) + 1)
 
@@ -70,8 +82,9 @@ def test_a_context_goes_on_after_it_ran_out_of_memory(bench: Bench) -> None:
 @pytest.mark.usefixtures("mode")
 def test_memory_that_tensorrt_asks_for_and_does_not_get(bench: Bench) -> None:
     context = bench.context(nonzero(64))
+    few = np.eye(2, 64, dtype=np.float32)
     for _ in range(2):  # Where it has some that is too small, and where it has none.
-        assert run(context, x=np.zeros((2, 64), np.float32))["where"].shape == (2, 0)
+        np.testing.assert_array_equal(run(context, x=few)["where"], np.stack(np.nonzero(few)))
         bench.gpu.memory(1)
         with pytest.raises(DeviceError) as caught:
             run(context, x=np.ones((2, 64), np.float32))
@@ -153,25 +166,74 @@ def test_an_engine_that_cannot_be_captured(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "answer"),
+    ("method", "answer", "words"),
     [
-        ("set_optimization_profile_async", False),
-        ("set_input_shape", False),
-        ("infer_shapes", ["x"]),
-        ("infer_shapes", []),
-        ("set_tensor_address", False),
-        ("execute_async_v3", False),
+        ("set_optimization_profile_async", False, "take optimization profile 1"),
+        ("set_input_shape", False, r"take shape \[9, 4\] for input 'x'"),
+        ("infer_shapes", ["x"], "infer all shapes"),
+        ("infer_shapes", [], "infer all shapes"),
+        ("set_tensor_address", False, "take an address for tensor 'x'"),
+        ("execute_async_v3", False, "run the engine"),
     ],
 )
 def test_every_refusal_of_tensorrt_is_an_error_with_its_reason(
-    bench: Bench, method: str, answer: object
+    bench: Bench, method: str, answer: object, words: str
 ) -> None:
     context = bench.context(affine(), [{"x": "1x4,1x4,2x4"}, {"x": "8x4,16x4,32x4"}])
     run(context, x=ramp(2))
     refusing = bench.refusing("IExecutionContext", method, answer)
-    with refusing, pytest.raises(InferenceError, match="the reason"):
+    with refusing, pytest.raises(InferenceError, match=f"TensorRT did not {words}.*the reason"):
         run(context, x=ramp(9))
     np.testing.assert_array_equal(run(context, x=ramp(9))["y"], 2 * ramp(9) + 1)
+
+
+def test_sizes_that_layers_cannot_combine(bench: Bench) -> None:
+    context = bench.context(several(), [{"a": "1x3,2x3,9x3", "b": "1x3,2x3,9x3"}])
+    two, five = np.ones((2, 3), np.float32), np.ones((5, 3), np.float32)
+    for _ in range(2):
+        with pytest.raises(InferenceError, match="infer the shapes that follow"):
+            run(context, a=two, b=five)
+        np.testing.assert_array_equal(run(context, a=two, b=two)["sum"], two + two)
+
+
+def test_a_shape_that_tensorrt_does_not_tell(bench: Bench) -> None:
+    context = bench.context(nonzero())
+    x = np.eye(2, 8, dtype=np.float32)
+    run(context, x=x)
+    refusing = bench.refusing("IExecutionContext", "execute_async_v3", True)
+    with refusing, pytest.raises(InferenceError, match="what shape output 'where' has"):
+        run(context, x=x)
+    np.testing.assert_array_equal(run(context, x=1 - x)["where"], np.stack(np.nonzero(1 - x)))
+
+
+def test_shapes_that_tensorrt_misses_without_a_word(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = bench.context(affine(), [BATCHES])
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.trt.IExecutionContext, "infer_shapes", lambda _: ["x"])
+        with pytest.raises(InferenceError, match=r"lacks \w+ of x"):
+            run(context, x=ramp(2))
+    np.testing.assert_array_equal(run(context, x=ramp(2))["y"], 2 * ramp(2) + 1)
+
+
+def test_the_reasons_of_one_thread_are_not_those_of_another(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = ThreadErrors(bench.trt)
+
+    def log(text: str) -> None:
+        errors.logger.log(bench.trt.ILogger.Severity.ERROR, text)
+
+    with errors as recorded:
+        log("mine")
+        thread = threading.Thread(target=log, args=("another's",))
+        thread.start()
+        thread.join()
+    log("too late")
+    assert recorded.errors == ("mine",)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert said == ["another's", "too late"]
 
 
 def test_an_allocator_that_tensorrt_refuses(bench: Bench) -> None:

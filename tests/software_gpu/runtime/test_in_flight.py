@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_runtime.backends.tensorrt.context import TensorRTContext
+from edge_runtime.backends.tensorrt.resources import SharedMemory
 from edge_runtime.errors import DeviceError, FeedError, InferenceError
 from edge_runtime.gpu_config import GpuConfig
 from edge_runtime.session import Session
@@ -217,6 +219,28 @@ def test_the_collector_may_free_an_output_while_another_is_given_back(bench: Ben
 
 
 # What else a failure may leave behind.
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_turn_on_shared_memory_is_over_when_its_work_is(bench: Bench, fails: bool) -> None:
+    device = bench.device
+    shared = SharedMemory(device, 256)
+    streams = [device.create_stream() for _ in range(2)]
+    here, there = device.allocate_pinned(256), device.allocate_pinned(256)
+    for value in (5, 7):
+        here.array[:] = value
+        with device.current():
+            with suppress(InferenceError), shared.turn(streams[0]):
+                device.copy_to_device(shared.buffer.address, here, 256, streams[0])
+                if fails:
+                    raise InferenceError("after some work was enqueued")
+            with shared.turn(streams[1]):
+                device.copy_to_host(there, shared.buffer.address, 256, streams[1])
+            streams[1].synchronize()
+        assert set(there.array) == {value}
+    for thing in (shared, *streams, here, there):
+        thing.close()
 
 
 def test_a_profile_is_known_even_if_waiting_for_it_failed(bench: Bench) -> None:

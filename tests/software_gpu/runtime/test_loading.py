@@ -64,6 +64,15 @@ def test_a_rank_other_than_the_bundles_is_refused(bench: Bench) -> None:
             runtime.load(plan.data, inputs=[TensorSpec("x", "float32", shape)])
 
 
+def test_a_plan_of_the_other_library_is_refused_before_it_is_loaded(bench: Bench) -> None:
+    plan = bench.plan(affine(), [BATCHES])
+    loads = bench.trt.calls["Runtime.deserialize_cuda_engine"]
+    runtime = TensorRTRuntime(bench.trt, bench.device)
+    with pytest.raises(BundleError, match="made by tensorrt 10"):
+        runtime.load(plan.data, key=replace(plan.key, backend="tensorrt-rtx"))
+    assert bench.trt.calls["Runtime.deserialize_cuda_engine"] == loads
+
+
 def test_host_code_is_allowed_to_the_plans_that_need_it_alone(bench: Bench) -> None:
     engine = bench.engine(affine(), [BATCHES], version_compatible=True)
     assert engine._runtime.engine_host_code_allowed
@@ -75,7 +84,8 @@ def test_host_code_is_allowed_to_the_plans_that_need_it_alone(bench: Bench) -> N
 
 def test_a_plan_for_a_dla_gets_its_core(bench: Bench) -> None:
     bench.trt.options.dla_cores = 2
-    plan = bench.plan(affine(), [BATCHES], dla_core=1)
+    plan = bench.plan(affine(), [BATCHES])
+    plan = replace(plan, key=replace(plan.key, traits=("dla",)))
     for core in (0, 1):
         runtime = TensorRTRuntime(bench.trt, bench.device, GpuConfig(dla_core=core))
         engine = runtime.load(plan.data, key=plan.key)

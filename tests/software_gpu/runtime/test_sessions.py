@@ -5,13 +5,24 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import edge_runtime
+from edge_runtime.backends import registry
 from edge_runtime.backends.cpu import CpuRuntime
-from edge_runtime.errors import DeviceError, SessionClosedError
+from edge_runtime.backends.registry import Choice
+from edge_runtime.backends.tensorrt.context import TensorRTContext
+from edge_runtime.backends.tensorrt.runtime import TensorRTEngine, TensorRTRuntime
+from edge_runtime.config import BuildConfig
+from edge_runtime.errors import DeviceError, InferenceError, SessionClosedError
 from edge_runtime.gpu_config import GpuConfig
 from edge_runtime.session import Session
 from tests.software_gpu.runtime.conftest import BATCHES, Bench, affine, ramp
@@ -57,6 +68,26 @@ def test_each_thread_may_have_a_session_of_its_own(bench: Bench) -> None:
 
     with ThreadPoolExecutor(THREADS) as threads:
         list(threads.map(many, range(THREADS)))
+
+
+def test_an_engine_makes_one_context_at_a_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.engine(affine(), [BATCHES])
+    real = bench.trt.ICudaEngine.create_execution_context
+    counts = [0, 0]  # At the moment, and at most.
+
+    def create(*arguments: object) -> object:
+        counts[0] += 1
+        counts[1] = max(counts)
+        time.sleep(0.002)
+        counts[0] -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(bench.trt.ICudaEngine, "create_execution_context", create)
+    with ThreadPoolExecutor(THREADS) as threads:
+        bench.opened.extend(threads.map(lambda _: engine.create_context(), range(THREADS)))
+    assert counts == [0, 1]
 
 
 @pytest.mark.usefixtures("mode")
@@ -127,6 +158,98 @@ def test_a_session_goes_on_on_the_cpu_if_asked(
         assert "on cpu" in said[0]
         with pytest.raises(DeviceError):
             opened.run_on_device({"x": ramp(1)})
+    with pytest.raises(SessionClosedError):
+        opened.run({"x": ramp(1)})
+
+
+def test_only_a_failing_gpu_makes_a_session_go_on_without_it(bench: Bench) -> None:
+    engine = bench.engine(affine(), [BATCHES])
+    bench.opened.remove(engine)
+    with Session(engine, backend="tensorrt", fallback=on_cpu) as opened:
+        refusing = bench.refusing("IExecutionContext", "execute_async_v3", False)
+        with refusing, pytest.raises(InferenceError, match="the reason"):
+            opened.run({"x": ramp(1)})
+        assert opened.backend == "tensorrt"
+
+
+def test_a_session_that_is_being_closed_does_not_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.engine(affine(), [BATCHES])
+    bench.opened.remove(engine)
+    started, closing = threading.Event(), threading.Event()
+    instead: list[Session] = []
+
+    def fallback() -> Session:
+        instead.append(on_cpu())
+        return instead[0]
+
+    def wait(context: TensorRTContext) -> None:
+        started.set()
+        assert closing.wait(30)
+        context.close()
+        raise DeviceError(719, "CUDA_ERROR_LAUNCH_FAILED", "cuEventSynchronize")
+
+    monkeypatch.setattr(TensorRTContext, "wait", wait)
+    opened = Session(engine, backend="tensorrt", fallback=fallback)
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(opened.run, {"x": ramp(1)})
+        assert started.wait(30)
+        closed = threads.submit(opened.close)
+        while not opened._closed:
+            time.sleep(0.001)
+        closing.set()
+        closed.result()
+        assert isinstance(running.exception(), DeviceError)
+    assert instead == []
+
+
+@pytest.fixture
+def loaded(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Session]:
+    """`edge_runtime.load` on a machine that has TensorRT."""
+    (tmp_path / "net.onnx").write_bytes(affine().SerializeToString())
+    built = edge_runtime.build(
+        tmp_path / "net.onnx", BuildConfig(backend="cpu"), output=tmp_path / "net.edge"
+    )
+    plan = bench.plan(affine(), [BATCHES])
+    real = registry.choose, registry.open_engine
+
+    def choose(bundle: Any, device: str, gpu: GpuConfig) -> Choice:
+        return real[0](bundle, device, gpu) if device == "cpu" else Choice("tensorrt", "plan", ())
+
+    def open_engine(bundle: Any, choice: Choice, *, threads: int, gpu: GpuConfig) -> Any:
+        if choice.plan is None:
+            return real[1](bundle, choice, threads=threads, gpu=gpu)
+        return TensorRTRuntime(bench.trt, bench.device, gpu).load(plan.data, key=plan.key)
+
+    monkeypatch.setattr(registry, "choose", choose)
+    monkeypatch.setattr(registry, "open_engine", open_engine)
+    return partial(edge_runtime.load, built.path, device="tensorrt")
+
+
+def test_load_goes_on_on_the_cpu_if_asked(bench: Bench, loaded: Callable[..., Session]) -> None:
+    asked = GpuConfig(on_device_error="cpu")
+    with loaded() as plain, loaded(gpu=asked, contexts=2) as opened:
+        for each in (plain, opened):
+            np.testing.assert_array_equal(each.run({"x": ramp(2)})["y"], 2 * ramp(2) + 1)
+        bench.gpu.lose_device()
+        np.testing.assert_array_equal(opened.run({"x": ramp(3)})["y"], 2 * ramp(3) + 1)
+        assert opened.backend == "cpu"
+        with pytest.raises(DeviceError):
+            plain.run({"x": ramp(3)})
+
+
+def test_load_leaves_nothing_where_it_fails(
+    bench: Bench, loaded: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[TensorRTEngine] = []
+    real = TensorRTEngine.close
+    monkeypatch.setattr(TensorRTEngine, "close", lambda self: (closed.append(self), real(self)))
+    bench.gpu.fail("cuStreamCreate", nth=2, error=2)
+    with pytest.raises(DeviceError):
+        loaded(contexts=3)
+    assert len(closed) == 1
+    assert bench.gpu.live() == []
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -23,6 +23,7 @@ from tests.software_gpu.runtime.conftest import (
     run,
     several,
     tiled,
+    uneven,
 )
 
 ALLOCATIONS = {
@@ -56,6 +57,19 @@ def test_several_inputs_and_outputs_do_not_mix(bench: Bench) -> None:
         assert list(outputs) == ["sum", "gap"]
         np.testing.assert_array_equal(outputs["sum"], a + b)
         np.testing.assert_array_equal(outputs["gap"], a - b)
+
+
+@pytest.mark.usefixtures("mode")
+def test_tensors_of_any_size_lie_apart(bench: Bench) -> None:
+    context = bench.context(uneven(), [{"image": "1x50,2x50,90x50", "code": "1,2,90"}])
+    for rows in (1, 90, 7, 64):
+        image = np.random.default_rng(rows).integers(0, 99, (rows, 50)).astype(np.float32)
+        code = np.arange(rows, dtype=np.int32) * 7
+        gain = np.array([rows], np.float32)
+        outputs = run(context, gain=gain, image=image, code=code)
+        np.testing.assert_array_equal(outputs["wide"], image + rows)
+        np.testing.assert_array_equal(outputs["odd"], code)
+        assert outputs["twice"].tolist() == [2 * rows]
 
 
 @pytest.mark.usefixtures("mode")
@@ -112,6 +126,32 @@ def test_nothing_is_allocated_once_buffers_are_large_enough(bench: Bench) -> Non
     assert "pageable" not in counted
 
 
+def test_nothing_is_allocated_for_outputs_of_unknown_shape_either(bench: Bench) -> None:
+    context = bench.context(nonzero("n"), [{"x": "2x1,2x8,2x64"}])
+    x = np.ones((2, 64), np.float32)
+
+    def use() -> None:
+        for columns in (64, 1, 30, 64):
+            where = run(context, x=x[:, :columns])["where"]
+            np.testing.assert_array_equal(where, np.stack(np.nonzero(x[:, :columns])))
+
+    use()
+    assert not ALLOCATIONS & changes(bench.gpu, use).keys()
+
+
+def test_tensorrt_is_told_nothing_anew_while_shapes_stay(bench: Bench) -> None:
+    context = bench.context(affine(), [BATCHES])
+    kept = context.run_on_device({"x": ramp(2)})["y"]
+    run(context, x=kept)
+    run(context, x=ramp(2))
+    before = dict(bench.trt.calls)
+    for start in range(3):
+        run(context, x=ramp(2, start))
+    told = {name for name, n in bench.trt.calls.items() if n != before.get(name)}
+    assert told == {"IExecutionContext.execute_async_v3"}
+    kept.close()
+
+
 def test_an_inference_is_two_copies_however_many_tensors_there_are(bench: Bench) -> None:
     shapes = {"a": "1x3,2x3,9x3", "b": "1x3,2x3,9x3"}
     context = bench.context(several(), [shapes])
@@ -130,6 +170,15 @@ def test_the_first_profile_that_holds_the_shapes_is_taken(bench: Bench) -> None:
         np.testing.assert_array_equal(run(context, x=ramp(rows))["y"], 2 * ramp(rows) + 1)
 
 
+def test_a_profile_is_kept_while_it_holds_the_shapes(bench: Bench) -> None:
+    context = bench.context(affine(), [{"x": "1x4,1x4,2x4"}, {"x": "1x4,8x4,64x4"}])
+    switches = []
+    for rows in (1, 40, 2, 64):
+        np.testing.assert_array_equal(run(context, x=ramp(rows))["y"], 2 * ramp(rows) + 1)
+        switches.append(bench.trt.calls["IExecutionContext.set_optimization_profile_async"])
+    assert switches == [0, 1, 1, 1]
+
+
 def test_shapes_outside_of_all_profiles_are_refused_in_words(bench: Bench) -> None:
     context = bench.context(affine(), [{"x": "1x4,1x4,2x4"}, {"x": "8x4,16x4,32x4"}])
     with pytest.raises(FeedError) as caught:
@@ -143,10 +192,12 @@ def test_shapes_outside_of_all_profiles_are_refused_in_words(bench: Bench) -> No
 def test_outputs_whose_shape_the_data_decides(bench: Bench) -> None:
     context = bench.context(nonzero())
     random = np.random.default_rng(0)
+    found = []
     for share in (0.5, 1.0, 0.1, 0.0, 0.9):
         x = (random.random((2, 8)) < share).astype(np.float32)
-        where = run(context, x=x)["where"]
-        np.testing.assert_array_equal(where, np.stack(np.nonzero(x)))
+        found.append((run(context, x=x)["where"], np.stack(np.nonzero(x))))
+    for where, expected in found:
+        np.testing.assert_array_equal(where, expected)
 
 
 @pytest.mark.usefixtures("mode")
@@ -156,6 +207,18 @@ def test_inputs_whose_values_decide_a_shape(bench: Bench) -> None:
     for rows in (2, 5, 5, 1, 8):
         y = run(context, x=x, rows=np.array([rows, 4], np.int64))["y"]
         np.testing.assert_array_equal(y, np.repeat(x, rows, axis=0))
+
+
+@pytest.mark.usefixtures("mode")
+def test_values_that_decide_a_shape_stay_the_callers(bench: Bench) -> None:
+    context = bench.context(tiled(), [{"rows": "1x4,2x4,8x4"}])
+    for _ in range(3):
+        rows = np.array([3, 4], np.int64)
+        context.enqueue({"x": ramp(1), "rows": rows})
+        rows[0] = 7
+        np.testing.assert_array_equal(context.wait()["y"], np.repeat(ramp(1), 3, axis=0))
+        run(context, x=ramp(1), rows=np.array([3, 4], np.int64))
+        assert rows.tolist() == [7, 4]
 
 
 @pytest.mark.usefixtures("mode")
@@ -225,6 +288,13 @@ def test_contexts_that_share_memory_take_turns(bench: Bench, mode: str) -> None:
         for index, context in enumerate(contexts):
             expected = 2 * ramp(index + 1, 10 * turn) + 1
             np.testing.assert_array_equal(context.wait()["y"], expected)
+
+
+@pytest.mark.parametrize(("share", "allocations"), [(True, 0), (False, 1)])
+def test_contexts_that_share_memory_bring_none(bench: Bench, share: bool, allocations: int) -> None:
+    engine = bench.engine(affine(), [BATCHES], GpuConfig(share_memory=share))
+    counted = changes(bench.gpu, lambda: bench.opened.append(engine.create_context()))
+    assert counted.get("cuMemAlloc", 0) == allocations
 
 
 def test_mapped_memory_is_used_without_copies(bench: Bench, mode: str) -> None:

@@ -163,6 +163,13 @@ WRONG = {
 }
 
 
+def test_a_model_without_inputs_is_like_any_other(whole) -> None:
+    whole["inputs"] = []
+    manifest = Manifest.from_json(whole)
+    assert manifest.inputs == ()
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+
+
 @pytest.mark.parametrize(
     ("path", "value"), [(path, value) for path, values in WRONG.items() for value in values]
 )
