@@ -27,7 +27,7 @@ CUDADRV_LIB_DIR = [{lib!r}]
 CUDA_ENABLE_CURAND = False
 CUDA_ENABLE_GL = False
 CXXFLAGS = ["-w", "-O1"]
-LDFLAGS = ["-Wl,--no-as-needed", "-lcuda"]  # libcuda, though nothing is seen to need it
+LDFLAGS = ["-Wl,--no-as-needed", {libcuda!r}]  # though nothing is seen to need it
 """
 
 # The wheel lacks this header of the toolkit; pycuda calls these functions of it.
@@ -75,7 +75,12 @@ def _build(work: Path, folder: Path) -> None:
     with tarfile.open(next(work.glob("pycuda-*.tar.gz"))) as archive:
         archive.extractall(work, filter="data")
     source = work / f"pycuda-{PYCUDA}"
-    places = {"root": str(include.parent), "include": str(include), "lib": str(lib)}
+    places = {
+        "root": str(include.parent),
+        "include": str(include),
+        "lib": str(lib),
+        "libcuda": str(lib / "libcuda.so"),
+    }
     (source / "siteconf.py").write_text(SITECONF.format(**places))
     folder.mkdir(parents=True, exist_ok=True)
     _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(source))

@@ -12,6 +12,8 @@ import pytest
 
 from edge_runtime.backends.tensorrt.context import TensorRTContext
 from edge_runtime.backends.tensorrt.resources import SharedMemory
+from edge_runtime.cuda import dlpack
+from edge_runtime.cuda.array import DeviceArray
 from edge_runtime.errors import DeviceError, FeedError, InferenceError
 from edge_runtime.gpu_config import GpuConfig
 from edge_runtime.session import Session
@@ -153,6 +155,46 @@ def test_what_was_read_is_let_go_of(bench: Bench, fails: bool) -> None:
         context.wait()
     gc.collect()
     assert held() is None
+    kept.close()
+
+
+class Loan:
+    """Memory that describes itself to numpy, as `dlpack.export` wants it."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self.__array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.address, False),
+            "version": 3,
+        }
+
+
+class Lender:
+    """A library that has its memory back as soon as nobody holds the capsule."""
+
+    def __init__(self, array: DeviceArray) -> None:
+        self.array = array
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, *, max_version: tuple[int, int] | None = None, **_: Any) -> object:
+        loan = Loan(self.array)
+        self.loan = weakref.ref(loan)
+        return dlpack.export(loan, 0, max_version)
+
+
+def test_what_dlpack_lends_is_held_until_it_is_read(bench: Bench) -> None:
+    context = bench.context(affine(), [BATCHES])
+    kept = context.run_on_device({"x": ramp(2)})["y"]
+    lender = Lender(kept)
+    context.enqueue({"x": lender})
+    gc.collect()
+    assert lender.loan() is not None
+    context.wait()
+    gc.collect()
+    assert lender.loan() is None
     kept.close()
 
 
