@@ -145,13 +145,14 @@ class TensorRTContext:
                 if bindings.prepare(feeds, views, stream, log):
                     self._drop_graph()
                 bindings.begin()
-                bindings.stage(feeds, views, stream)
-                if views or targets is not None:
-                    self._run_displaced(views, targets, log)
-                elif self._resources.config.cuda_graphs and not self._profiled:
+                if self._resources.config.cuda_graphs and not (
+                    views or targets is not None or self._profiled
+                ):
+                    bindings.stage(feeds)
                     self._run_graph(log)
                 else:
-                    self._run(log)
+                    bindings.send(feeds, views, stream)
+                    self._run(views, targets, log)
                 self._done.record(stream)
         except BaseException:
             self._drain()
@@ -173,11 +174,6 @@ class TensorRTContext:
             self._busy = False
             self._kept = {}
 
-    def _run(self, log: Recording) -> None:
-        self._bindings.upload(self._stream)
-        self._execute(log)
-        self._bindings.download(self._stream)
-
     def _run_graph(self, log: Recording) -> None:
         """Replays the inference, once it has run in the usual way for these shapes.
 
@@ -190,7 +186,8 @@ class TensorRTContext:
                 "be captured in a CUDA graph. Load the bundle without cuda_graphs."
             )
         if not self._settled:
-            self._run(log)
+            self._bindings.upload(self._stream)
+            self._run({}, None, log)
             self._settled = True
             return
         if self._graph is None:
@@ -203,17 +200,15 @@ class TensorRTContext:
         with self._turn():
             self._graph.launch(self._stream)
 
-    def _run_displaced(
+    def _run(
         self,
         views: Mapping[str, DeviceView],
         targets: dict[str, DeviceBuffer] | None,
         log: Recording,
     ) -> None:
-        """Runs with inputs or outputs that lie elsewhere on the GPU."""
-        bindings, stream = self._bindings, self._stream
+        """Runs on what has been sent, with inputs or outputs that may lie elsewhere on the GPU."""
+        bindings = self._bindings
         addresses = {name: found.address for name, found in views.items()}
-        if not views:
-            bindings.upload(stream)
         if targets is not None:
             for name, size in bindings.output_sizes().items():
                 targets[name] = self._resources.pool.take(size)
@@ -221,7 +216,7 @@ class TensorRTContext:
         bindings.displace(addresses, log)
         self._execute(log)
         if targets is None:
-            bindings.download(stream)
+            bindings.download(self._stream)
 
     def _execute(self, log: Recording) -> None:
         """Enqueues the engine's work. If that fails, the GPU is asked whether it is at fault."""

@@ -33,6 +33,11 @@ class Staging:
         self._gpu: DeviceBuffer | None = None
         self._used = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that the tensors take, with the gaps between them."""
+        return self._used
+
     def place(self, sizes: Sequence[int]) -> list[int]:
         """Makes room for tensors of these sizes in bytes, and returns where each one lies.
 

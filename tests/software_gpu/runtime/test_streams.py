@@ -82,6 +82,26 @@ def test_inputs_may_be_overwritten_once_they_are_enqueued(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize(
+    "config", [GpuConfig(), GpuConfig(cuda_graphs=True), GpuConfig(mapped=True)]
+)
+def test_large_inputs_arrive_whole_and_may_be_overwritten_too(
+    bench: Bench, config: GpuConfig
+) -> None:
+    shapes = {"a": "1x3,2x3,200000x3", "b": "1x3,2x3,200000x3"}
+    context = bench.context(several(), [shapes], config)
+    for rows in (131_072, 131_071, 131_071, 131_071, 3):
+        a = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+        for b in (a[::-1] * 2, a.copy(order="F"), a[:1].repeat(rows, axis=0)):
+            expected = a + b
+            feeds = {"a": a.copy(), "b": b.copy(order="K")}
+            context.enqueue(feeds)
+            for feed in feeds.values():
+                feed[:] = -1
+            np.testing.assert_array_equal(context.wait()["sum"], expected)
+
+
+@pytest.mark.usefixtures("mode")
 def test_outputs_are_new_arrays_that_later_inferences_leave_alone(bench: Bench) -> None:
     context = bench.context(affine(), [BATCHES])
     first = run(context, x=ramp(2))["y"]
