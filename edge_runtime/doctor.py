@@ -42,7 +42,7 @@ _NO_DOT_PRODUCTS = (
 
 _OLDEST_TENSORRT = (10, 3)
 _FIRST_WITH_NUMPY_2 = (10, 16)
-_CUDA_12 = "'cuda-bindings>=12.6,<13'"
+_CUDA_12 = "'cuda-bindings>=12.9,<13'"
 _CUDA_13 = "'cuda-bindings>=13,<14'"
 
 

@@ -113,7 +113,7 @@ def gone(files: dict[str, str], name: str) -> dict[str, str]:
             {**SOUND, "tensorrt": None},
             ("--system-site-packages",),
         ),
-        (JETSON, {**SOUND, "cuda-bindings": None}, ("install 'cuda-bindings>=12.6,<13'",)),
+        (JETSON, {**SOUND, "cuda-bindings": None}, ("install 'cuda-bindings>=12.9,<13'",)),
         (NEWER, {**SOUND, "cuda-bindings": None}, ("install 'cuda-bindings>=13,<14'",)),
         (PC, {**SOUND, "cuda-bindings": None}, ("pip install 'edge-runtime[cuda]'",)),
         (JETSON, {**SOUND, "cuda-bindings": "13.0.1"}, ("13.0.1 is made for CUDA 13",)),
@@ -157,7 +157,7 @@ def test_each_link_that_is_missing_is_named_with_what_mends_it(
 def test_nothing_is_imported_for_it() -> None:
     code = (
         "import sys; from edge_runtime.doctor import diagnose; diagnose(); "
-        "print({'onnx', 'onnxruntime', 'tensorrt', 'pycuda', 'tensorrt_rtx_bindings', 'cuda'}"
+        "print({'onnx', 'onnxruntime', 'tensorrt', 'pycuda', 'tensorrt_rtx_bindings', 'cuda.bindings'}"
         " & sys.modules.keys())"
     )
     result = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,16 @@ from edge_runtime.backends.tensorrt.resources import Resources, check, refusal
 from edge_runtime.backends.tensorrt.staging import ALIGNMENT, Staging
 from edge_runtime.cuda.interop import DeviceView
 from edge_runtime.cuda.memory import DeviceBuffer
-from edge_runtime.cuda.stream import Stream
+from edge_runtime.cuda.stream import Event, Stream
 from edge_runtime.errors import FeedError
 from edge_runtime.tensors import Array, DeviceFeeds, Outputs
 
-_PIECE = 256 << 10  # Bytes that take the CPU some 50 microseconds: more than a copy's own cost.
+_PIECE = 256 << 10
+"""Bytes from which on tensors are copied in pieces: the GPU takes one while the CPU copies another.
+
+They take the CPU some 50 microseconds, which is more than a copy costs beside its bytes.
+"""
+_MOST_PIECES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,11 @@ class Slot:
     def name(self) -> str:
         """Name of the tensor."""
         return self.tensor.spec.name
+
+    def bytes(self, start: int, stop: int) -> tuple[int, int]:
+        """Place and number of the bytes of some elements, in their `Staging`."""
+        size = self.array.itemsize
+        return self.offset + start * size, (stop - start) * size
 
 
 class Bindings:
@@ -67,6 +77,8 @@ class Bindings:
         self._key: object = None
         self._input_slots: tuple[Slot, ...] = ()
         self._output_slots: tuple[Slot, ...] = ()
+        self._arrivals: list[tuple[Slot, int, int, Event]] = []
+        self._events: list[Event] = []
         self._displaced: set[str] = set()
         self._profile = 0
 
@@ -96,51 +108,51 @@ class Bindings:
             self._displaced.remove(name)
         return changed
 
-    def stage(self, feeds: DeviceFeeds) -> None:
-        """Copies the inputs, none of which is on the GPU, to where `upload` takes them from."""
-        for slot in self._input_slots:
-            np.copyto(slot.array, feeds[slot.name])
-
-    def upload(self, stream: Stream) -> None:
-        """Copies all inputs to the GPU, once the stream comes to it."""
-        self._upload.upload(stream)
-
     def send(self, feeds: DeviceFeeds, views: Mapping[str, DeviceView], stream: Stream) -> None:
-        """Copies what is not on the GPU to it: `stage` and `upload` in one.
-
-        Large inputs go in pieces, so that the GPU takes one while the CPU copies the next.
-        """
-        if not views and self._upload.size <= 2 * _PIECE:
-            self.stage(feeds)
-            self.upload(stream)
-            return
+        """Copies what is not on the GPU to it, once the stream comes to it; see `_PIECE`."""
+        whole = not views and self._upload.size <= 2 * _PIECE
         for slot in self._input_slots:
-            if slot.name not in views:
-                self._send(slot, feeds[slot.name], stream)
-
-    def _send(self, slot: Slot, feed: Array, stream: Stream) -> None:
-        target, step = slot.array.reshape(-1), _PIECE // slot.array.itemsize
-        if slot.offset < 0 or target.size <= step or not feed.flags.c_contiguous:
-            np.copyto(slot.array, feed)
-            if slot.offset >= 0:
-                self._upload.upload_part(slot.offset, slot.array.nbytes, stream)
-            return
-        source = feed.reshape(-1)
-        for start in range(0, target.size, step):
-            piece = target[start : start + step]
-            np.copyto(piece, source[start : start + step])
-            offset = slot.offset + start * slot.array.itemsize
-            self._upload.upload_part(offset, piece.nbytes, stream)
+            if slot.name in views:
+                continue
+            feed = feeds[slot.name]
+            if whole or slot.offset < 0:
+                np.copyto(slot.array, feed)
+                continue
+            in_order = feed.flags.c_contiguous
+            target, source = slot.array.reshape(-1), feed.reshape(-1) if in_order else None
+            for start, stop in _pieces(slot.array):
+                if source is not None:
+                    np.copyto(target[start:stop], source[start:stop])
+                elif start == 0:
+                    np.copyto(slot.array, feed)
+                self._upload.upload_part(*slot.bytes(start, stop), stream)
+        if whole:
+            self._upload.upload(stream)
 
     def download(self, stream: Stream) -> None:
         """Copies all outputs to the host, once the stream comes to it."""
-        self._download.download(stream)
+        if not self._arrivals:
+            self._download.download(stream)
+        for slot, start, stop, arrived in self._arrivals:
+            self._download.download_part(*slot.bytes(start, stop), stream)
+            arrived.record(stream)
         for name, memory in self.deferred.items():
             buffer, shape = memory.finish(name)
             size = int(np.prod(shape, dtype=np.int64)) * self._dtype(name).itemsize
             block = self._results[name]
             block.place([size])
             block.download_from(buffer.address, size, stream)
+
+    def receive(self) -> Outputs:
+        """New arrays of large outputs, filled piece by piece while the rest is still on its way."""
+        arrays: Outputs = {}
+        for slot, start, stop, arrived in self._arrivals:
+            if slot.name not in arrays:
+                arrays[slot.name] = np.empty_like(slot.array)
+            arrived.synchronize()
+            target, source = arrays[slot.name].reshape(-1), slot.array.reshape(-1)
+            np.copyto(target[start:stop], source[start:stop])
+        return arrays
 
     def displace(self, addresses: Mapping[str, int], log: Recording) -> None:
         """Has TensorRT use other memory for some tensors, until the next `prepare`."""
@@ -186,9 +198,16 @@ class Bindings:
         shapes = {slot.name: slot.array.shape for slot in self._output_slots}
         return shapes | {name: memory.finish(name)[1] for name, memory in self.deferred.items()}
 
-    def results(self) -> Outputs:
-        """New arrays of what `download` brought, after the stream has come to it."""
-        found = {slot.name: slot.array.copy() for slot in self._output_slots}
+    def results(self, received: Outputs) -> Outputs:
+        """New arrays of what `download` brought, after the stream has come to it.
+
+        Args:
+            received: What `receive` has returned for it, which is taken over.
+        """
+        found = {
+            slot.name: received[slot.name] if slot.name in received else slot.array.copy()
+            for slot in self._output_slots
+        }
         for name, memory in self.deferred.items():
             shape = memory.finish(name)[1]
             found[name] = self._results[name].view(0, shape, self._dtype(name)).copy()
@@ -203,6 +222,8 @@ class Bindings:
             block.close()
         for memory in self.deferred.values():
             memory.close()
+        for event in self._events:
+            event.close()
 
     def _shape(
         self, feeds: DeviceFeeds, shapes: Mapping[str, Shape], stream: Stream, log: Recording
@@ -247,9 +268,22 @@ class Bindings:
         self._defer(deferred, log)
         hosted = {t.spec.name: np.empty(shape, t.spec.dtype) for t, shape in sized if t.on_host}
         self._output_slots = _place(self._download, sized, hosted)
+        self._expect()
         for slot in (*self._input_slots, *self._output_slots):
             self._bind(slot.name, self._address(slot.name), log)
         self._displaced.clear()
+
+    def _expect(self) -> None:
+        """Plans in which pieces large outputs arrive, each with an event behind it."""
+        self._arrivals = []
+        if self._download.size <= 2 * _PIECE or self._resources.config.mapped:
+            return
+        spin = self._resources.config.spin
+        for slot in self._output_slots:
+            for start, stop in _pieces(slot.array) if slot.offset >= 0 else ():
+                if len(self._events) == len(self._arrivals):
+                    self._events.append(self._resources.device.create_event(spin=spin))
+                self._arrivals.append((slot, start, stop, self._events[len(self._arrivals)]))
 
     def _defer(self, names: Sequence[str], log: Recording) -> None:
         """Lets TensorRT ask for the memory of these outputs."""
@@ -278,6 +312,13 @@ class Bindings:
 
     def _dtype(self, name: str) -> np.dtype[Any]:
         return next(np.dtype(t.spec.dtype) for t in self._outputs if t.spec.name == name)
+
+
+def _pieces(array: Array) -> Iterator[tuple[int, int]]:
+    """The elements of each piece of an array: first, and the one behind the last."""
+    step = max(_PIECE // array.itemsize, -(-array.size // _MOST_PIECES))
+    for start in range(0, array.size, step):
+        yield start, min(start + step, array.size)
 
 
 def _place(

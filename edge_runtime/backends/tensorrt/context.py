@@ -68,8 +68,8 @@ class TensorRTContext:
             InferenceError: Nothing was enqueued.
             DeviceError: The GPU failed.
         """
-        self._finish()
-        return self._bindings.results()
+        received = self._finish(receive=True)
+        return self._bindings.results(received)
 
     def run_on_device(self, feeds: DeviceFeeds) -> dict[str, DeviceArray]:
         """Runs an inference and leaves its outputs in the GPU's memory; they are the caller's.
@@ -145,14 +145,8 @@ class TensorRTContext:
                 if bindings.prepare(feeds, views, stream, log):
                     self._drop_graph()
                 bindings.begin()
-                if self._resources.config.cuda_graphs and not (
-                    views or targets is not None or self._profiled
-                ):
-                    bindings.stage(feeds)
-                    self._run_graph(log)
-                else:
-                    bindings.send(feeds, views, stream)
-                    self._run(views, targets, log)
+                bindings.send(feeds, views, stream)
+                self._run(views, targets, log)
                 self._done.record(stream)
         except BaseException:
             self._drain()
@@ -160,12 +154,13 @@ class TensorRTContext:
         self._kept = views
         self._busy = True
 
-    def _finish(self) -> None:
-        """Waits for what `_start` enqueued."""
+    def _finish(self, *, receive: bool = False) -> Outputs:
+        """Waits for what `_start` enqueued; the large outputs come on the way if asked for."""
         if not self._busy:
             raise InferenceError("Nothing was enqueued in this context.")
         try:
             with self._device.current():
+                received = self._bindings.receive() if receive else {}
                 self._done.synchronize()
         except BaseException:  # An interrupt too: nothing goes on behind the caller's back.
             self._drain()
@@ -173,32 +168,7 @@ class TensorRTContext:
         finally:
             self._busy = False
             self._kept = {}
-
-    def _run_graph(self, log: Recording) -> None:
-        """Replays the inference, once it has run in the usual way for these shapes.
-
-        TensorRT wants that first run: it may wait for the GPU there, which cannot be captured.
-        """
-        if self._bindings.deferred:
-            names = ", ".join(self._bindings.deferred)
-            raise InferenceError(
-                f"Only the data decides the shape of output {names}, so that the inference cannot "
-                "be captured in a CUDA graph. Load the bundle without cuda_graphs."
-            )
-        if not self._settled:
-            self._bindings.upload(self._stream)
-            self._run({}, None, log)
-            self._settled = True
-            return
-        if self._graph is None:
-            with self._device.capture(self._stream) as capture:
-                self._bindings.upload(self._stream)
-                done = self._vendor.execute_async_v3(self._stream.handle)
-                check(done, log, "let itself be captured in a CUDA graph; load without cuda_graphs")
-                self._bindings.download(self._stream)
-            self._graph = capture.graph
-        with self._turn():
-            self._graph.launch(self._stream)
+        return received
 
     def _run(
         self,
@@ -214,9 +184,35 @@ class TensorRTContext:
                 targets[name] = self._resources.pool.take(size)
                 addresses[name] = targets[name].address
         bindings.displace(addresses, log)
-        self._execute(log)
+        if self._resources.config.cuda_graphs and not addresses and not self._profiled:
+            self._replay(log)
+        else:
+            self._execute(log)
         if targets is None:
             bindings.download(self._stream)
+
+    def _replay(self, log: Recording) -> None:
+        """Enqueues the engine's work as a graph, once it has run plainly for these shapes.
+
+        TensorRT wants that first run: it may wait for the GPU there, which cannot be captured.
+        """
+        if self._bindings.deferred:
+            names = ", ".join(self._bindings.deferred)
+            raise InferenceError(
+                f"Only the data decides the shape of output {names}, so that the inference cannot "
+                "be captured in a CUDA graph. Load the bundle without cuda_graphs."
+            )
+        if not self._settled:
+            self._execute(log)
+            self._settled = True
+            return
+        if self._graph is None:
+            with self._device.capture(self._stream) as capture:
+                done = self._vendor.execute_async_v3(self._stream.handle)
+                check(done, log, "let itself be captured in a CUDA graph; load without cuda_graphs")
+            self._graph = capture.graph
+        with self._turn():
+            self._graph.launch(self._stream)
 
     def _execute(self, log: Recording) -> None:
         """Enqueues the engine's work. If that fails, the GPU is asked whether it is at fault."""

@@ -71,7 +71,7 @@ class Staging:
             self._device.copy_to_device(self.address(0), self._pinned, self._used, stream)
 
     def upload_part(self, offset: int, size: int, stream: Stream) -> None:
-        """Copies one tensor to the GPU."""
+        """Copies some of it to the GPU."""
         if not self._mapped and size:
             self._device.copy_to_device(
                 self.address(offset), self._pinned, size, stream, offset=offset
@@ -81,6 +81,13 @@ class Staging:
         """Copies all tensors to the host, once `stream` comes to it."""
         if not self._mapped and self._used:
             self._device.copy_to_host(self._pinned, self.address(0), self._used, stream)
+
+    def download_part(self, offset: int, size: int, stream: Stream) -> None:
+        """Copies some of it to the host."""
+        if not self._mapped and size:
+            self._device.copy_to_host(
+                self._pinned, self.address(offset), size, stream, offset=offset
+            )
 
     def download_from(self, address: int, size: int, stream: Stream) -> None:
         """Copies a tensor that lies elsewhere on the GPU to the start of the host's block."""
