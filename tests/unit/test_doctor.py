@@ -157,8 +157,8 @@ def test_each_link_that_is_missing_is_named_with_what_mends_it(
 def test_nothing_is_imported_for_it() -> None:
     code = (
         "import sys; from edge_runtime.doctor import diagnose; diagnose(); "
-        "print({'onnx', 'onnxruntime', 'tensorrt', 'pycuda', 'tensorrt_rtx_bindings', 'cuda.bindings'}"
-        " & sys.modules.keys())"
+        "print({'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx_bindings', 'pycuda',"
+        " 'cuda.bindings'} & sys.modules.keys())"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
