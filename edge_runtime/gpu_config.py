@@ -127,7 +127,7 @@ class GpuConfig:
     Attributes:
         driver: The Python binding of CUDA: `cuda-bindings`, `pycuda`, or `auto` for the first of
             these two that is installed.
-        cuda_graphs: Captures an inference in a CUDA graph and replays it while shapes stay the
+        cuda_graphs: Captures the engine's work in a CUDA graph and replays it while shapes stay the
             same: less work for the CPU on networks of many small layers.
         mapped: Lets the GPU read inputs from, and write outputs to, host memory without a copy.
             Only for GPUs that share the host's memory, as a Jetson's does.
