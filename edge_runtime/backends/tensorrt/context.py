@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from functools import cache
@@ -19,8 +18,6 @@ from edge_runtime.cuda.interop import DeviceView, view
 from edge_runtime.cuda.memory import DeviceBuffer
 from edge_runtime.errors import DeviceError, FeedError, InferenceError
 from edge_runtime.tensors import DeviceFeeds, Outputs
-
-_log = logging.getLogger(__name__)
 
 
 class TensorRTContext:

@@ -125,5 +125,9 @@ def check(done: object, log: Recording, what: str) -> None:
 
 def refusal(log: Recording, what: str) -> InferenceError:
     """The error with TensorRT's own lines."""
-    reasons = "; ".join(" ".join(message.split()) for message in log.errors)
-    return InferenceError(f"TensorRT did not {what}: {reasons or 'it gave no reason'}.")
+    return InferenceError(f"TensorRT did not {what}: {reasons(log) or 'it gave no reason'}.")
+
+
+def reasons(log: Recording) -> str:
+    """TensorRT's own lines as one; empty if it logged none."""
+    return "; ".join(" ".join(message.split()) for message in log.errors)

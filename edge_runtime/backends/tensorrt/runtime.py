@@ -18,6 +18,7 @@ from edge_runtime.backends.tensorrt.resources import (
     Resources,
     SharedMemory,
     freeing,
+    reasons,
 )
 from edge_runtime.cuda.device import Device
 from edge_runtime.errors import BundleError, ConfigError, InferenceError
@@ -175,5 +176,4 @@ def _stream_weights(engine: Any, budget: int) -> None:
 
 
 def _refused(log: Recording, what: str) -> BundleError:
-    reasons = "; ".join(" ".join(message.split()) for message in log.errors)
-    return BundleError(f"{what}: {reasons or 'TensorRT gave no reason'}.")
+    return BundleError(f"{what}: {reasons(log) or 'TensorRT gave no reason'}.")

@@ -67,8 +67,7 @@ class Staging:
 
     def upload(self, stream: Stream) -> None:
         """Copies all tensors to the GPU, once `stream` comes to it."""
-        if not self._mapped and self._used:
-            self._device.copy_to_device(self.address(0), self._pinned, self._used, stream)
+        self.upload_part(0, self._used, stream)
 
     def upload_part(self, offset: int, size: int, stream: Stream) -> None:
         """Copies some of it to the GPU."""
@@ -79,8 +78,7 @@ class Staging:
 
     def download(self, stream: Stream) -> None:
         """Copies all tensors to the host, once `stream` comes to it."""
-        if not self._mapped and self._used:
-            self._device.copy_to_host(self._pinned, self.address(0), self._used, stream)
+        self.download_part(0, self._used, stream)
 
     def download_part(self, offset: int, size: int, stream: Stream) -> None:
         """Copies some of it to the host."""
