@@ -21,7 +21,9 @@ from edge_runtime.metrics import AgreementMeter
 from edge_runtime.model import Model, read_model
 from edge_runtime.plans import plan_builder, try_plan
 from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.rewrite import Rewritten, calibrate_model, rewrite
+from edge_runtime.precision.calibration import calibrate_model
+from edge_runtime.precision.rewrite import rewrite
+from edge_runtime.precision.rewritten import Rewritten
 from edge_runtime.precision.trt_cache import TrtCache, version_number
 from edge_runtime.progress import Progress, silent
 from edge_runtime.tensors import Array

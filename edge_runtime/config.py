@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.choices import member, settings
 from edge_runtime.errors import ConfigError
 from edge_runtime.gpu_config import TensorRTConfig
+from edge_runtime.guard_config import GuardConfig
 
 
 class Precision(str, Enum):
@@ -28,13 +29,37 @@ class CalibrationMethod(str, Enum):
 
     `MAX` takes the largest absolute value; `PERCENTILE` clips the top share of values (Wu et al.
     2020, arXiv 2004.09602); `MSE` takes the range with the least expected squared quantization
-    error; `ENTROPY` the one with the least KL divergence (Migacz, GTC 2017).
+    error; `ENTROPY` the one with the least KL divergence (Migacz, GTC 2017). `AUTO` takes, tensor by
+    tensor, that of their ranges with which the layers that read the tensor err least.
     """
 
     MAX = "max"
     PERCENTILE = "percentile"
     MSE = "mse"
     ENTROPY = "entropy"
+    AUTO = "auto"
+
+
+class Effort(str, Enum):
+    """How long the rounding of INT8 weights may take.
+
+    `DEFAULT` rounds each to its nearest level. `HIGH` chooses the levels of a layer together, so
+    that its outputs on the samples come out best; it needs the samples, and minutes.
+    """
+
+    DEFAULT = "default"
+    HIGH = "high"
+
+
+class CpuMode(str, Enum):
+    """How a CPU runs an INT8 bundle.
+
+    `EXACT` computes what a GPU does, on every CPU alike. `FAST` runs a second form of the graph,
+    whose 7-bit weights cannot overflow the CPU's INT8 instructions: quicker, not quite the same.
+    """
+
+    EXACT = "exact"
+    FAST = "fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +69,34 @@ class CalibrationConfig:
     Attributes:
         method: See `CalibrationMethod`.
         percentile: Share of the absolute values other than zero that stays inside the range, in
-            percent; only for `PERCENTILE`.
+            percent; only for `PERCENTILE` and `AUTO`.
+        equalize: Whether channels of unequal ranges are scaled alike before, where that makes the
+            layers err less (Nagel et al. 2019, arXiv 1906.04721).
+        bias_correction: Whether the mean error that rounded weights make is taken off the bias
+            (the same paper).
+        effort: See `Effort`.
     """
 
     method: CalibrationMethod = CalibrationMethod.MSE
     percentile: float = 99.99
+    equalize: bool = True
+    bias_correction: bool = True
+    effort: Effort = Effort.DEFAULT
 
     if TYPE_CHECKING:  # What may be passed is wider than what is kept.
 
         def __init__(
-            self, method: CalibrationMethod | str = ..., percentile: float = ...
+            self,
+            method: CalibrationMethod | str = ...,
+            percentile: float = ...,
+            equalize: bool = ...,
+            bias_correction: bool = ...,
+            effort: Effort | str = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", member(CalibrationMethod, self.method, "method"))
+        object.__setattr__(self, "effort", member(Effort, self.effort, "effort"))
         if not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile is {self.percentile}; it must be above 50, at most 100.")
         object.__setattr__(self, "percentile", float(self.percentile))  # 100 is 100.0.
@@ -126,7 +165,11 @@ class BuildConfig:
             maps the names of such inputs to a shape range, or its text such as
             `1x3x32x32,1x3x64x64,4x3x96x96` (min, opt, max; one shape serves as all three). A
             single one may be given as it is. At run time the first that holds the shapes is used.
-        exclude: Names of nodes that keep FP32 whatever the precision.
+        exclude: Names of nodes that keep FP32 whatever the precision; in INT8, `high_precision`.
+        high_precision: What is not INT8 in an INT8 graph: `fp32`, `fp16` or `bf16`.
+        guard: The accuracy that INT8 may cost; layers leave INT8 until it is kept. None sets no
+            limit.
+        cpu_mode: `fast` adds the form that a CPU runs quickly to an INT8 bundle.
         backend: Whose plan the bundle carries beside the CPU graph: `auto` takes what this machine
             can build, `cpu` none; `tensorrt` or `tensorrt-rtx` must succeed.
         targets: GPU architectures for TensorRT-RTX, such as `sm86`; none means all from Ampere on.
@@ -138,6 +181,9 @@ class BuildConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     profiles: tuple[OptimizationProfile, ...] = ()
     exclude: tuple[str, ...] = ()
+    high_precision: Precision = Precision.FP32
+    guard: GuardConfig | None = None
+    cpu_mode: CpuMode = CpuMode.EXACT
     backend: str = "auto"
     targets: tuple[str, ...] = ()
     tensorrt: TensorRTConfig = field(default_factory=TensorRTConfig)
@@ -150,6 +196,9 @@ class BuildConfig:
             calibration: CalibrationConfig = ...,
             profiles: GivenProfile | Iterable[GivenProfile] = ...,
             exclude: Iterable[str] = ...,
+            high_precision: Precision | str = ...,
+            guard: GuardConfig | Mapping[str, Any] | None = ...,
+            cpu_mode: CpuMode | str = ...,
             backend: str = ...,
             targets: Iterable[str] = ...,
             tensorrt: TensorRTConfig | Mapping[str, Any] = ...,
@@ -157,6 +206,12 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", member(Precision, self.precision, "precision"))
+        rest = member(Precision, self.high_precision, "high_precision")
+        object.__setattr__(self, "high_precision", rest)
+        object.__setattr__(self, "cpu_mode", member(CpuMode, self.cpu_mode, "cpu_mode"))
+        if self.guard is not None:
+            object.__setattr__(self, "guard", settings(GuardConfig, self.guard, "guard"))
+        self._check_int8_only()
         given: Any = self.profiles
         profiles = [given] if isinstance(given, Mapping) else given
         kept = tuple(_profile(profile) for profile in profiles if profile)
@@ -177,11 +232,28 @@ class BuildConfig:
                 "tensorrt-rtx (a TensorRT plan is for the GPU that it is built on)."
             )
 
+    def _check_int8_only(self) -> None:
+        """Refuses settings of INT8 for another precision, which they would do nothing for."""
+        if self.high_precision is Precision.INT8:
+            raise ConfigError("high_precision is int8; it must be fp32, fp16 or bf16.")
+        if self.precision is Precision.INT8:
+            return
+        given = {
+            "high_precision": self.high_precision is not Precision.FP32,
+            "guard": self.guard is not None,
+            "cpu_mode": self.cpu_mode is not CpuMode.EXACT,
+        }
+        for name in (name for name, is_given in given.items() if is_given):
+            raise ConfigError(f"{name} is for int8, not for {self.precision.value}; leave it out.")
+
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values, as they stand in a bundle's manifest."""
         plain = asdict(self)
         plain["precision"] = self.precision.value
         plain["calibration"]["method"] = self.calibration.method.value
+        plain["calibration"]["effort"] = self.calibration.effort.value
+        plain["high_precision"] = self.high_precision.value
+        plain["cpu_mode"] = self.cpu_mode.value
         plain["profiles"] = [
             {name: str(shapes) for name, shapes in sorted(profile.items())}
             for profile in self.profiles
@@ -211,6 +283,7 @@ class BuildConfig:
                     **plain,
                     **{field.name: plain[field.name] for field in fields(cls)},  # None is missing.
                     "calibration": CalibrationConfig(**plain["calibration"]),
+                    "guard": None if plain["guard"] is None else GuardConfig(**plain["guard"]),
                     "tensorrt": TensorRTConfig(**plain["tensorrt"]),
                     "exclude": tuple(plain["exclude"]),
                     "targets": tuple(plain["targets"]),

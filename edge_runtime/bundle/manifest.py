@@ -17,7 +17,7 @@ from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
 from edge_runtime.tensors import TensorSpec
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the format. It grows whenever a reader of the old one could not read the new one."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 
 from edge_runtime import strict_json
@@ -12,7 +12,7 @@ from edge_runtime.errors import CalibrationCacheError
 from edge_runtime.files import StrPath, atomic_write, read_file
 from edge_runtime.strict_json import Value
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 64 << 20
 
 
@@ -24,10 +24,12 @@ class TensorRange:
         amax: The largest absolute value that quantization keeps; larger ones saturate. 0 for a
             tensor that is always 0.
         observed: The largest absolute value seen in calibration.
+        method: How `amax` was chosen, where `auto` chose the method as well; else empty.
     """
 
     amax: float
     observed: float
+    method: str = ""
 
     def __post_init__(self) -> None:
         for name in ("amax", "observed"):
@@ -48,6 +50,11 @@ class CalibrationCache:
         data_digest: Digest of the samples; None if unknown.
         ranges: The range of each tensor, by its name in the graph.
         tool: Version of edge_runtime that calibrated.
+        equalization: For each tensor whose channels were scaled alike before its range was taken:
+            what each channel is divided by. See `precision.equalize`.
+        means: For each tensor that layers with a bias to correct read: each channel's mean, after
+            equalization. See `precision.bias`.
+        findings: What a user should know about the data or the model, a sentence each.
     """
 
     model_digest: str
@@ -56,6 +63,9 @@ class CalibrationCache:
     data_digest: str | None
     ranges: Mapping[str, TensorRange]
     tool: str
+    equalization: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    means: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     def to_json_bytes(self) -> bytes:
         """The cache as JSON with sorted keys: equal caches give equal bytes, floats are exact."""
@@ -67,6 +77,9 @@ class CalibrationCache:
             "data_digest": self.data_digest,
             "ranges": {name: asdict(bounds) for name, bounds in self.ranges.items()},
             "tool": self.tool,
+            "equalization": {name: list(values) for name, values in self.equalization.items()},
+            "means": {name: list(values) for name, values in self.means.items()},
+            "findings": list(self.findings),
         }
         text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
@@ -144,8 +157,14 @@ def _cache(root: Value) -> CalibrationCache:
             f"{root.where}: made by a newer edge_runtime (schema {schema.plain}; this one reads "
             f"{SCHEMA}). Update edge_runtime, or calibrate again."
         )
+    if schema.plain < SCHEMA:
+        raise CalibrationCacheError(
+            f"{root.where}: made by an older edge_runtime (schema {schema.plain}; this one reads "
+            f"{SCHEMA}). Calibrate again."
+        )
     fields = root.fields(
-        *("schema", "model_digest", "method", "samples", "data_digest", "ranges", "tool")
+        *("schema", "model_digest", "method", "samples", "data_digest", "ranges", "tool"),
+        *("equalization", "means", "findings"),
     )
     data_digest = fields["data_digest"]
     return CalibrationCache(
@@ -155,15 +174,29 @@ def _cache(root: Value) -> CalibrationCache:
         data_digest=None if data_digest.plain is None else data_digest.text(),
         ranges={name: _range(value) for name, value in fields["ranges"].members().items()},
         tool=fields["tool"].text(),
+        equalization=_by_channel(fields["equalization"], above=0.0),
+        means=_by_channel(fields["means"]),
+        findings=tuple(finding.text(r".*", "text") for finding in fields["findings"].items()),
     )
 
 
 def _range(value: Value) -> TensorRange:
-    bounds = value.fields("amax", "observed")
-    for bound in bounds.values():
-        if bound.number() < 0:
-            bound.fail(f"is {bound.plain}; it must be at least 0")
-    return TensorRange(bounds["amax"].number(), bounds["observed"].number())
+    fields = value.fields("amax", "observed", "method")
+    amax, observed = (fields[name].number() for name in ("amax", "observed"))
+    for name, bound in (("amax", amax), ("observed", observed)):
+        if bound < 0:
+            fields[name].fail(f"is {bound}; it must be at least 0")
+    return TensorRange(amax, observed, fields["method"].text(r".*", "text"))
+
+
+def _by_channel(value: Value, *, above: float | None = None) -> dict[str, tuple[float, ...]]:
+    """A number for each channel of each tensor."""
+    found = {}
+    for name, channels in value.members().items():
+        found[name] = tuple(item.number() for item in channels.items())
+        if above is not None and any(number <= above for number in found[name]):
+            channels.fail(f"has numbers that are not above {above:g}")
+    return found
 
 
 def _few(names: list[str]) -> str:

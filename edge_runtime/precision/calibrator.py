@@ -7,9 +7,10 @@ nor on the depth of the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from onnx import ModelProto, NodeProto
 from onnx.helper import make_tensor_type_proto, make_value_info
@@ -17,7 +18,6 @@ from onnx.helper import make_tensor_type_proto, make_value_info
 from edge_runtime.backends.cpu import CpuSession, open_session, run_session
 from edge_runtime.errors import DataError, InferenceError
 from edge_runtime.precision.graph import Graph, reads
-from edge_runtime.precision.histogram import Histogram
 from edge_runtime.progress import Progress, silent
 from edge_runtime.tensors import Array, Feeds
 
@@ -35,33 +35,44 @@ class _Segment:
     dead: frozenset[str]
 
 
-class Observer:
+class Counter(Protocol):
+    """What is kept of a tensor, such as a histogram of its values."""
+
+    def add(self, values: Array) -> None:
+        """Counts an FP32 array, which stays as it is.
+
+        Raises:
+            ValueError: A value is infinite or NaN.
+        """
+
+
+_Counter = TypeVar("_Counter", bound=Counter)
+
+
+class Observer(Generic[_Counter]):
     """A model cut into segments, ready to run samples.
 
     It holds ONNX Runtime's copy of the weights; whoever made it may drop the model.
 
     Attributes:
-        histograms: What was counted so far, by tensor.
+        counters: What was counted so far, by tensor.
     """
 
-    def __init__(
-        self, proto: ModelProto, tensors: Iterable[str], *, skip_infinity: bool = False
-    ) -> None:
+    def __init__(self, proto: ModelProto, counters: Mapping[str, _Counter]) -> None:
         """Cuts a prepared model, which is not changed.
 
         Args:
             proto: The model.
-            tensors: Names of FP32 tensors of the main graph, inputs included.
-            skip_infinity: Whether infinities are left out, not refused.
+            counters: What counts each tensor: FP32 ones of the main graph, inputs included.
         """
-        self.histograms = {name: Histogram(skip_infinity=skip_infinity) for name in tensors}
+        self.counters = dict(counters)
         self._inputs = [value.name for value in proto.graph.input]
-        self._segments = _segments(Graph(proto), set(self.histograms))
+        self._segments = _segments(Graph(proto), set(self.counters))
 
     def run(
         self, samples: Iterable[Feeds], *, total: int, progress: Progress = silent
-    ) -> dict[str, Histogram]:
-        """Counts the absolute values of the tensors over all samples.
+    ) -> dict[str, _Counter]:
+        """Counts the values of the tensors over all samples.
 
         Args:
             samples: One mapping from input name to array for each inference.
@@ -69,40 +80,40 @@ class Observer:
             progress: Told of every sample.
 
         Returns:
-            The histograms.
+            The counters.
 
         Raises:
             DataError: There is no sample, the model cannot run on one, or it makes NaN or infinity.
         """
         count = 0
-        with ThreadPoolExecutor(1, "edge-runtime-histogram") as worker:
+        with ThreadPoolExecutor(1, "edge-runtime-count") as worker:
             for feeds in samples:
                 count += 1
                 self._run_one(feeds, count, worker)
                 progress("Calibrating", count, total)
         if not count:
             raise DataError("There is no calibration sample; at least one is needed.")
-        return self.histograms
+        return self.counters
 
     def _run_one(self, feeds: Feeds, sample: int, worker: ThreadPoolExecutor) -> None:
         live = {name: feeds[name] for name in self._inputs}
-        pending = worker.submit(_count, self.histograms, live.copy(), sample)
+        pending = worker.submit(_count, self.counters, live.copy(), sample)
         for segment in self._segments:
             made = _run(segment, live, sample)
             pending.result()  # At most one segment's activations wait to be counted.
             observed = {name: made[name] for name in segment.observed}
-            pending = worker.submit(_count, self.histograms, observed, sample)
+            pending = worker.submit(_count, self.counters, observed, sample)
             live.update(made)
             for name in segment.dead:
                 del live[name]
         pending.result()
 
 
-def _count(histograms: dict[str, Histogram], arrays: Feeds, sample: int) -> None:
+def _count(counters: Mapping[str, Counter], arrays: Feeds, sample: int) -> None:
     for name, array in arrays.items():
-        if name in histograms:
+        if name in counters:
             try:
-                histograms[name].add(array)
+                counters[name].add(array)
             except ValueError:
                 raise DataError(
                     f"Tensor {name!r} has NaN or infinite values on sample {sample}. Check that "

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from edge_runtime.errors import ModelError
 from edge_runtime.precision.graph import Graph, Names, set_initializers, set_nodes
 from edge_runtime.precision.placement import Activation, Placement, Weight
-from edge_runtime.precision.ranges import LEVELS
+from edge_runtime.precision.weights import Weights, scale_of
 from edge_runtime.tensors import Array
 
 MIN_OPSET = 13
@@ -25,10 +24,10 @@ _SHARE_WITHIN = 1.25
 """A tensor that is read with two ranges takes the larger for both if it is at most so much larger:
 one INT8 copy is cheaper than two, for at most 2 dB of that tensor's precision."""
 
-_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
-
-def quantize(proto: ModelProto, placement: Placement, amax: Mapping[str, float]) -> None:
+def quantize(
+    proto: ModelProto, placement: Placement, amax: Mapping[str, float], weights: Weights
+) -> None:
     """Writes Q/DQ pairs and INT8 weights into a prepared model, in place.
 
     Args:
@@ -36,11 +35,9 @@ def quantize(proto: ModelProto, placement: Placement, amax: Mapping[str, float])
         placement: What becomes INT8.
         amax: The absolute value that level 127 stands for, for each of `placement.tensors`. A
             tensor that only ever was zero, 0.0, gets the scale of 1.0.
-
-    Raises:
-        ModelError: A weight is NaN or infinite.
+        weights: The weights in INT8.
     """
-    writer = _Writer(proto)
+    writer = _Writer(proto, weights)
     by_node: dict[str, list[Activation | Weight]] = {}
     entries: list[Activation | Weight] = [*placement.activations, *placement.weights]
     for entry in entries:
@@ -56,29 +53,6 @@ def quantize(proto: ModelProto, placement: Placement, amax: Mapping[str, float])
         writer.nodes.append(node)
     set_initializers(proto, writer.values)
     set_nodes(proto, writer.nodes)
-
-
-def quantize_weight(weight: Array, axis: int | None) -> tuple[Array, Array]:
-    """Rounds an FP32 array to symmetric INT8.
-
-    Returns:
-        The int8 array of the same shape, and the float32 scale, a scalar or one for each index
-        along `axis`: the largest absolute value / 127, or 1 / 127 where all is zero.
-    """
-    others = tuple(i for i in range(weight.ndim) if i != axis) if axis is not None else None
-    scale = scale_of(np.abs(weight).max(axis=others))
-    shape = [1] * weight.ndim
-    if axis is not None:
-        shape[axis] = -1
-    levels = np.rint(weight / scale.reshape(shape))
-    return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scale
-
-
-def scale_of(amax: Array | float) -> Array:
-    """The float32 scale of a range; a range of zero counts as one of 1.0."""
-    bound = np.asarray(amax, dtype=np.float64)
-    scale = np.where(bound > 0, bound, 1.0) / LEVELS
-    return np.maximum(scale, _SMALLEST_SCALE).astype(np.float32)
 
 
 def _shared(
@@ -100,8 +74,9 @@ def _shared(
 class _Writer:
     """Makes the Q/DQ nodes and their constants, one pair for each tensor and scale."""
 
-    def __init__(self, proto: ModelProto) -> None:
+    def __init__(self, proto: ModelProto, weights: Weights) -> None:
         self.graph = Graph(proto)
+        self._weights = weights
         self.nodes: list[NodeProto] = []
         self.values: dict[str, Array] = {}
         self._names = Names(proto)
@@ -125,18 +100,11 @@ class _Writer:
         """The name of a weight behind the DequantizeLinear of its INT8 form."""
         key = (entry.tensor, entry.axis)
         if key not in self._done:
-            weight = self.graph.constant(entry.tensor)
-            assert weight is not None, entry
-            if not np.isfinite(weight).all():
-                raise ModelError(
-                    f"The weights {entry.tensor!r} of node {entry.node!r} hold NaN or infinity, "
-                    "which INT8 cannot. Export the model again, or exclude the node."
-                )
-            levels, scale = quantize_weight(weight, entry.axis)
+            weight = self._weights[key]
             inputs = (
-                self._constant(f"{entry.tensor}.int8", levels),
-                self._constant(f"{entry.tensor}.scale", scale),
-                self._constant(f"{entry.tensor}.zero", np.zeros(scale.shape, dtype=np.int8)),
+                self._constant(f"{entry.tensor}.int8", weight.levels),
+                self._constant(f"{entry.tensor}.scale", weight.scale),
+                self._constant(f"{entry.tensor}.zero", np.zeros(weight.scale.shape, dtype=np.int8)),
             )
             self._done[key] = self._names.new(f"{entry.tensor}.dequantized")
             self._add("DequantizeLinear", entry.tensor, inputs, self._done[key], axis=entry.axis)

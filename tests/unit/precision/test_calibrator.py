@@ -36,9 +36,13 @@ def samples(proto: ModelProto, count: int = SAMPLES) -> list[dict[str, np.ndarra
     return [models.feeds(proto, seed, batch=1) for seed in range(count)]
 
 
+def observer(proto: ModelProto, names: list[str]) -> Observer[Histogram]:
+    return Observer(proto, {name: Histogram() for name in names})
+
+
 def observe(proto: ModelProto, names: list[str]) -> dict[str, Histogram]:
     data = samples(proto)
-    return Observer(proto, names).run(data, total=len(data))
+    return observer(proto, names).run(data, total=len(data))
 
 
 def in_one_run(proto: ModelProto, names: list[str]) -> dict[str, Histogram]:
@@ -122,7 +126,7 @@ def test_samples_are_read_once_and_one_at_a_time() -> None:
             array[...] = factor  # As a reader does that has one buffer.
             yield {"x": array}
 
-    histogram = Observer(proto, ["x"]).run(reuse(), total=3)["x"]
+    histogram = observer(proto, ["x"]).run(reuse(), total=3)["x"]
     assert (histogram.amax, histogram.bins()[2].sum()) == (7.0, 3 * array.size)
     assert histogram.bins()[2].tolist() == [array.size] * 3
 
@@ -131,13 +135,13 @@ def test_progress_is_told_of_every_sample() -> None:
     proto = prepared(NETS["residual"]())
     told: list[tuple[str, int, int]] = []
     data = samples(proto)
-    Observer(proto, ["r2"]).run(data, total=3, progress=lambda *step: told.append(step))
+    observer(proto, ["r2"]).run(data, total=3, progress=lambda *step: told.append(step))
     assert [step[1:] for step in told] == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_no_sample_is_refused() -> None:
     with pytest.raises(DataError, match="no calibration sample"):
-        Observer(prepared(NETS["residual"]()), ["x"]).run([], total=0)
+        observer(prepared(NETS["residual"]()), ["x"]).run([], total=0)
 
 
 @pytest.mark.parametrize("odd", [np.nan, np.inf])
@@ -147,7 +151,7 @@ def test_what_is_not_finite_is_named_with_its_sample(odd: float) -> None:
     data[1]["x"] = data[1]["x"].copy()
     data[1]["x"][0, 0, 0, 0] = odd
     with pytest.raises(DataError) as caught:
-        Observer(proto, ["x", "r2"]).run(data, total=3)
+        observer(proto, ["x", "r2"]).run(data, total=3)
     assert "'x'" in str(caught.value)
     assert "sample 2" in str(caught.value)
 
@@ -161,7 +165,7 @@ def test_what_the_net_itself_makes_not_finite_is_named() -> None:
         {"x": np.full((1, 16, 8, 8), -1, np.float32)},
     ]
     with pytest.raises(DataError, match=r"'(log|r1)'.*sample 2"):
-        Observer(proto, ["x", "log", "r1"]).run(data, total=2)
+        observer(proto, ["x", "log", "r1"]).run(data, total=2)
 
 
 def test_a_sample_that_the_model_cannot_run_is_named() -> None:
@@ -172,4 +176,4 @@ def test_a_sample_that_the_model_cannot_run_is_named() -> None:
     proto = prepared(net.proto(net.op("Add", up, x, name="add")))
     data = [{"x": np.ones((1, 16, side, side), np.float32)} for side in (4, 5)]
     with pytest.raises(DataError, match="sample 2"):
-        Observer(proto, ["add"]).run(data, total=2)
+        observer(proto, ["add"]).run(data, total=2)

@@ -13,10 +13,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from edge_runtime.backends.cpu import open_session
 from edge_runtime.errors import ModelError
 from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.int8 import quantize, quantize_weight, scale_of
+from edge_runtime.precision.int8 import quantize
 from edge_runtime.precision.placement import place
 from edge_runtime.precision.prepare import prepare
 from edge_runtime.precision.validate import validate
+from edge_runtime.precision.weights import quantize_weight, quantize_weights, scale_of
 from tests import models
 from tests.models import NETS, PICTURE, Net
 
@@ -26,7 +27,7 @@ def quantized(proto: ModelProto, amax: dict[str, float] | float, *exclude: str) 
     result = prepare(models.model(proto), min_opset=13)
     placement = place(Graph(result), exclude=exclude)
     ranges = amax if isinstance(amax, dict) else dict.fromkeys(placement.tensors, amax)
-    quantize(result, placement, ranges)
+    quantize(result, placement, ranges, quantize_weights(Graph(result), placement))
     validate(result, "net.onnx")
     onnx.checker.check_model(result, full_check=True)
     return result
@@ -215,7 +216,8 @@ def test_a_range_of_any_size_gives_a_scale_that_divides(value: float) -> None:
     st.sampled_from([0, 1, 2, None]),
 )
 def test_a_weight_is_rounded_to_the_nearest_level(weight: np.ndarray, axis: int | None) -> None:
-    levels, scale = quantize_weight(weight, axis)
+    rounded = quantize_weight(weight, axis)
+    levels, scale = rounded.levels, rounded.scale
     assert levels.shape == weight.shape
     assert (levels.dtype, scale.dtype) == (np.int8, np.float32)
     assert levels.min() >= -127

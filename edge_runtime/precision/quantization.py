@@ -1,0 +1,104 @@
+"""Writes a calibrated model in INT8: weights, biases, Q/DQ pairs, and what became of each layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnx import ModelProto
+
+from edge_runtime.config import BuildConfig, Effort
+from edge_runtime.data import Samples
+from edge_runtime.errors import ConfigError, ModelError
+from edge_runtime.model import Model
+from edge_runtime.precision.bias import correct_bias
+from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.equalize import apply_scales
+from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.int8 import MIN_OPSET, quantize
+from edge_runtime.precision.placement import Placement, place
+from edge_runtime.precision.prepare import prepare
+from edge_runtime.precision.report import report_of
+from edge_runtime.precision.rewritten import Rewritten, serialise
+from edge_runtime.precision.rounding import round_weights
+from edge_runtime.precision.weights import quantize_weights
+from edge_runtime.progress import Progress, silent
+
+
+def prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placement]:
+    """A prepared copy of the model, and what of it becomes INT8.
+
+    Raises:
+        ModelError: It is quantized already, or nothing in it can be INT8.
+        ConfigError: `config.exclude` names a node that does not exist.
+    """
+    proto = prepare(model, min_opset=MIN_OPSET)
+    if any("QuantizeLinear" in node.op_type for node in proto.graph.node):
+        raise ModelError(
+            f"{model.name} is quantized already. Build it with --precision fp32, which keeps its "
+            "Q/DQ as they are, or start from the FP32 model."
+        )
+    placement = place(Graph(proto), exclude=config.exclude)
+    if not placement.weights:
+        reasons = ", ".join(sorted(set(placement.kept.values()))) or "there is no such layer"
+        raise ModelError(
+            f"Nothing in {model.name} can be INT8: no Conv, ConvTranspose, Gemm or MatMul with "
+            f"constant FP32 weights is left ({reasons}). Choose another precision."
+        )
+    return proto, placement
+
+
+def quantize_model(
+    model: Model,
+    config: BuildConfig,
+    cache: CalibrationCache,
+    *,
+    samples: Samples | None = None,
+    progress: Progress = silent,
+) -> Rewritten:
+    """Writes a model in INT8.
+
+    Args:
+        model: The FP32 model.
+        config: The settings.
+        cache: The calibration of this very model.
+        samples: What `--effort high` rounds the weights on; it needs them.
+        progress: Told of every step.
+
+    Raises:
+        CalibrationCacheError: The cache is another model's, or lacks tensors.
+        ConfigError: Samples are needed and missing.
+        ModelError: The model cannot be INT8.
+    """
+    proto, placement = prepare_int8(model, config)
+    needed = set(placement.tensors)
+    if config.exclude:  # A cache of all layers serves a build that leaves some of them out.
+        needed |= cache.ranges.keys() & set(place(Graph(proto)).tensors)
+    cache.check(model.digest, needed)
+    amax = {name: bounds.amax for name, bounds in cache.ranges.items()}
+    apply_scales(proto, cache.equalization)
+    weights = quantize_weights(Graph(proto), placement)
+    if config.calibration.effort is Effort.HIGH:
+        if samples is None:
+            raise ConfigError(
+                "effort high rounds weights on samples: give the calibration data itself, not "
+                "only the result of a calibration."
+            )
+        weights = round_weights(proto, placement, amax, weights, samples, progress)
+    corrected = correct_bias(proto, placement, weights, cache.means)
+    quantize(proto, placement, amax, weights)
+    layers = {weight.node for weight in placement.weights}
+    report = report_of(config, proto, layers, placement.kept)
+    report.update(_calibration_report(cache, needed, corrected))
+    return Rewritten(serialise(proto, model), None, report, cache)
+
+
+def _calibration_report(
+    cache: CalibrationCache, needed: set[str], corrected: list[str]
+) -> dict[str, Any]:
+    return {
+        "always_zero": sorted(name for name in needed if cache.ranges[name].amax == 0.0),
+        "calibration": {"method": cache.method, "samples": cache.samples},
+        "equalized": sorted(cache.equalization),
+        "bias_corrected": sorted(corrected),
+        "findings": list(cache.findings),
+    }

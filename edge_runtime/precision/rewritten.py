@@ -1,0 +1,42 @@
+"""A model in its precision, as bytes with a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import ModelProto
+
+from edge_runtime.model import Model
+from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.validate import validate
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A model in its precision.
+
+    Attributes:
+        graph: The serialised graph that devices build from.
+        cpu_graph: What the CPU runs instead, where it has no kernels for the graph's types.
+        report: What became of the layers, as plain JSON.
+        cache: The calibration that the graph was written with; INT8 only.
+        fast_graph: What the CPU runs in the mode `fast`, where that was asked; INT8 only.
+    """
+
+    graph: bytes
+    cpu_graph: bytes | None
+    report: dict[str, Any]
+    cache: CalibrationCache | None = None
+    fast_graph: bytes | None = None
+
+
+def serialise(proto: ModelProto, model: Model) -> bytes:
+    """The bytes of a rewritten model, the same each time.
+
+    Raises:
+        ModelError: The graph breaks a rule that TensorRT sets.
+    """
+    validate(proto, model.name)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data

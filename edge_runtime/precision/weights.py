@@ -1,0 +1,110 @@
+"""Rounds FP32 weights to symmetric INT8, one scale a tensor or one for each output channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from edge_runtime.errors import ModelError
+from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.placement import Placement, Weight
+from edge_runtime.precision.ranges import LEVELS
+from edge_runtime.tensors import Array
+
+_SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight in INT8.
+
+    Attributes:
+        levels: int8, of the weight's shape.
+        scale: float32, a scalar or one for each index along `axis`.
+        axis: The axis of the output channels; None for one scale.
+    """
+
+    levels: Array
+    scale: Array
+    axis: int | None
+
+    @property
+    def dequantized(self) -> Array:
+        """The float32 values that the levels stand for, of the weight's shape."""
+        scale: Array = self.scale
+        if self.axis is not None:
+            scale = scale.reshape(along(self.levels.ndim, self.axis))
+        values: Array = self.levels.astype(np.float32) * scale
+        return values
+
+
+WeightKey: TypeAlias = tuple[str, "int | None"]
+"""An initialiser and the axis of its scales: two layers may read one with different axes."""
+
+Weights: TypeAlias = Mapping[WeightKey, QuantizedWeight]
+
+
+def quantize_weights(
+    graph: Graph, placement: Placement, *, levels: int = LEVELS
+) -> dict[WeightKey, QuantizedWeight]:
+    """Rounds every weight of a placement to its nearest level.
+
+    Args:
+        graph: The graph for which `placement` was made.
+        placement: What becomes INT8.
+        levels: The largest level: 127, or 63 for 7 bits.
+
+    Raises:
+        ModelError: A weight is NaN or infinite.
+    """
+    return {
+        (entry.tensor, entry.axis): quantize_weight(
+            finite_weight(graph, entry), entry.axis, levels=levels
+        )
+        for entry in placement.weights
+    }
+
+
+def finite_weight(graph: Graph, entry: Weight) -> Array:
+    """The FP32 values of a weight.
+
+    Raises:
+        ModelError: One is NaN or infinite.
+    """
+    weight = graph.constant(entry.tensor)
+    assert weight is not None, entry
+    if not np.isfinite(weight).all():
+        raise ModelError(
+            f"The weights {entry.tensor!r} of node {entry.node!r} hold NaN or infinity, "
+            "which INT8 cannot. Export the model again, or exclude the node."
+        )
+    return weight
+
+
+def quantize_weight(weight: Array, axis: int | None, *, levels: int = LEVELS) -> QuantizedWeight:
+    """Rounds an FP32 array; the scale is the largest absolute value / `levels`.
+
+    Where all is zero the scale is 1 / `levels`.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis) if axis is not None else None
+    scale = scale_of(np.abs(weight).max(axis=others), levels=levels)
+    shaped = scale.reshape(along(weight.ndim, axis)) if axis is not None else scale
+    rounded = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
+    return QuantizedWeight(rounded, scale, axis)
+
+
+def scale_of(amax: Array | float, *, levels: int = LEVELS) -> Array:
+    """The float32 scale of a range; a range of zero counts as one of 1.0."""
+    bound = np.asarray(amax, dtype=np.float64)
+    scale = np.where(bound > 0, bound, 1.0) / levels
+    return np.maximum(scale, _SMALLEST_SCALE).astype(np.float32)
+
+
+def along(rank: int, axis: int) -> list[int]:
+    """The shape in which a vector along `axis` is broadcast over `rank` dimensions."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return shape
