@@ -26,10 +26,10 @@ OTHERS = [version for version in ("3.10", "3.11", "3.12", "3.13") if version != 
 BUNDLE = "EDGE_RUNTIME_TEST_BUNDLE"
 
 JETPACKS = {
-    "JetPack 6": ("3.10", ("manylinux_2_28", "manylinux_2_27", "manylinux2014")),
-    "JetPack 7": ("3.12", ("manylinux_2_28", "manylinux_2_27", "manylinux2014")),
+    "JetPack 6": ("3.10", ("manylinux_2_35", "manylinux_2_28", "manylinux_2_27", "manylinux2014")),
+    "JetPack 7": ("3.12", ("manylinux_2_35", "manylinux_2_28", "manylinux_2_27", "manylinux2014")),
 }
-"""JetPack to its Python and the oldest platforms that its glibc (2.35, 2.39) surely runs."""
+"""JetPack to its Python and the platforms that its glibc (2.35, 2.39) surely runs."""
 
 # Sessions without an environment of their own run in .venv, which has everything. Next come pyenv's
 # Pythons themselves, since its shims also answer for versions that they refuse to run.
@@ -88,7 +88,7 @@ def readme(session: nox.Session) -> None:
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
     """Unit, contract and GPU tests on every other Python that is there, from the wheel."""
-    session.install(".[build,vision,cuda]", *TEST_TOOLS)
+    session.install(".[build,vision,cuda,openvino]", *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
     on_gpu = ("tests/software_gpu/cuda", "tests/software_gpu/runtime")
     session.run("pytest", "--quiet", *on_gpu, *session.posargs)
@@ -98,7 +98,7 @@ def pythons(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """The same with the oldest version of every dependency that pyproject.toml allows."""
     pins = [f"{r.name}=={next(iter(r.specifier)).version}.*" for r in requirements("3.10")]
-    session.install(".[build,vision,cuda]", *pins, *TEST_TOOLS)
+    session.install(".[build,vision,cuda,openvino]", *pins, *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
     session.run("pytest", "--quiet", "tests/software_gpu/runtime", *session.posargs)
 
@@ -144,7 +144,8 @@ def requirements(python: str) -> Iterator[Requirement]:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     environment = {"python_version": python, "platform_machine": "aarch64"}
-    wanted = [*project["dependencies"], *extras["build"], *extras["vision"], *extras["cuda"]]
+    wanted = [*project["dependencies"]]
+    wanted += (line for name in ("build", "vision", "cuda", "openvino") for line in extras[name])
     for line in wanted:
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate(environment):

@@ -11,7 +11,7 @@ from typing import Any
 _FEATURES = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm", "bf16")
 """CPU flags that decide how INT8 runs, as Linux spells them in /proc/cpuinfo."""
 
-_DOT_PRODUCTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"})
+_DOT_PRODUCTS = ("avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
 
 _ARM_CORES = {
     ("0x41", "0xd07"): "Cortex-A57",
@@ -95,9 +95,14 @@ class Board:
     system_tensorrt: str | None
 
     @property
+    def int8_dot_products(self) -> tuple[str, ...]:
+        """Flags of what sums products of INT8 in 32 bits: VNNI or AMX on x86, SDOT on Arm."""
+        return tuple(name for name in self.features if name in _DOT_PRODUCTS)
+
+    @property
     def has_int8_dot_products(self) -> bool:
-        """Whether the CPU sums products of INT8 in 32 bits: VNNI or AMX on x86, SDOT on Arm."""
-        return not _DOT_PRODUCTS.isdisjoint(self.features)
+        """Whether the CPU sums products of INT8 in 32 bits."""
+        return bool(self.int8_dot_products)
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON values."""

@@ -9,19 +9,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.accuracy.guard import Job, keep_budget
+from edge_runtime.accuracy.judge import open_metric
+from edge_runtime.accuracy.user_metric import source_digest
 from edge_runtime.backends.cpu import open_session, run_session
 from edge_runtime.backends.tensorrt.profile import check_profile
-from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle, Manifest, write_bundle
+from edge_runtime.bundle import CPU_FAST_GRAPH, CPU_GRAPH, GRAPH, Bundle, Manifest, write_bundle
 from edge_runtime.bundle.manifest import DataRecord, ModelRecord
 from edge_runtime.config import BuildConfig, Precision, digest
-from edge_runtime.data import Samples, Source, open_samples
+from edge_runtime.data import CheckedSamples, Samples, Source, open_samples
+from edge_runtime.data.evaluation import Evaluation, Held, open_held
 from edge_runtime.errors import BuildError, BundleError, ConfigError
 from edge_runtime.files import StrPath, check_writable
 from edge_runtime.metrics import AgreementMeter
 from edge_runtime.model import Model, read_model
 from edge_runtime.plans import plan_builder, try_plan
-from edge_runtime.precision.calibration_cache import CalibrationCache
 from edge_runtime.precision.calibration import calibrate_model
+from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.heap import release_memory
 from edge_runtime.precision.rewrite import rewrite
 from edge_runtime.precision.rewritten import Rewritten
 from edge_runtime.precision.trt_cache import TrtCache, version_number
@@ -44,13 +49,15 @@ class Inputs:
         samples: Calibration data, if any.
         cache: A calibration instead of data, if any.
         preprocessing: How a picture becomes the input, if somebody said.
+        held: What the accuracy guard judges on, if there is one.
     """
 
     model: Model
     config: BuildConfig
-    samples: Samples | None = None
+    samples: CheckedSamples | None = None
     cache: CalibrationCache | None = None
     preprocessing: Preprocessing | None = None
+    held: Held | None = None
 
     @cached_property
     def data_digest(self) -> str | None:
@@ -68,6 +75,8 @@ class Inputs:
                 "data": self.data_digest,
                 "cache": digest(self.cache.to_json_bytes()) if self.cache is not None else None,
                 "preprocessing": _plain(self.preprocessing),
+                "evaluation": self.held.digest if self.held is not None else None,
+                "metric": _metric_digest(self.config),
                 "tools": tools(),
             }
         )
@@ -80,6 +89,7 @@ def build(
     output: StrPath,
     calibration: Source | CalibrationCache | None = None,
     preprocessing: Preprocessing | None = None,
+    evaluation: Evaluation | Source | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Builds a bundle from an ONNX model. If `output` already is that very bundle, nothing is done.
@@ -91,6 +101,8 @@ def build(
         calibration: What INT8 ranges are chosen from, and FP16 and BF16 ranges checked on: an
             `ImageFolder`, a path, a list of feeds, or for INT8 the result of `calibrate`.
         preprocessing: How a picture becomes the input; an `ImageFolder` brings its own.
+        evaluation: With a `guard` in `config`, what accuracy is judged on: samples, or an
+            `Evaluation` with their labels; every fourth calibration sample without any.
         progress: Told of every step.
 
     Returns:
@@ -111,9 +123,43 @@ def build(
         samples = open_samples(calibration, model.inputs, preprocessing=preprocessing)
         declared = getattr(calibration, "preprocessing", None)
         preprocessing = preprocessing or declared
-    inputs = Inputs(model, config, samples, cache, preprocessing)
+    if evaluation is not None and not isinstance(evaluation, Evaluation):
+        evaluation = Evaluation(evaluation)
+    inputs = set_aside(Inputs(model, config, samples, cache, preprocessing), evaluation)
     existing = up_to_date(inputs, output)
     return existing if existing is not None else write(inputs, output, progress)
+
+
+def set_aside(inputs: Inputs, evaluation: Evaluation | None) -> Inputs:
+    """What a bundle is built from, with samples to judge on where there is a guard.
+
+    Args:
+        inputs: All but these samples.
+        evaluation: What they are; every fourth calibration sample without any.
+
+    Raises:
+        ConfigError: An evaluation is given without a guard, or labels for a metric without use
+            for them.
+        DataError: There is nothing to judge on, or it cannot be read.
+    """
+    guard = inputs.config.guard
+    if guard is None:
+        if evaluation is not None:
+            raise ConfigError(
+                "Samples to judge accuracy on were given, but no guard: set a budget (--max-drop, "
+                "or guard in BuildConfig), or leave them out."
+            )
+        return inputs
+    held, rest = open_held(
+        evaluation or Evaluation(),
+        inputs.model.inputs,
+        # What an earlier calibration has seen cannot be set aside any more.
+        calibration=inputs.samples if inputs.cache is None else None,
+        preprocessing=inputs.preprocessing,
+        labelled=guard.takes_labels,
+    )
+    open_metric(guard, held.labels)  # It says what is missing before the long work.
+    return replace(inputs, held=held, samples=rest if inputs.cache is None else inputs.samples)
 
 
 def calibrate(
@@ -160,14 +206,14 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
     for profile in config.profiles:
         check_profile(profile, model.inputs)
     builder, no_plan = plan_builder(config, model.inputs)
-    rewritten = rewrite(
-        model, config, samples=inputs.samples, cache=inputs.cache, progress=progress
-    )
+    rewritten = _rewritten(inputs, progress)
     report = rewritten.report
     if inputs.samples is not None:
         report["agreement"] = _agreement(model, rewritten, inputs.samples, progress)
     else:
         open_session(rewritten.cpu_graph or rewritten.graph)  # No bundle that does not even load.
+    if rewritten.fast_graph is not None:
+        open_session(rewritten.fast_graph, exact=False)
     plan = None
     if builder is not None:
         plan, no_plan = try_plan(builder, rewritten.graph, config, progress)
@@ -175,10 +221,13 @@ def write(inputs: Inputs, output: StrPath, progress: Progress = silent) -> Bundl
     contents = {GRAPH: rewritten.graph}
     if rewritten.cpu_graph is not None:
         contents[CPU_GRAPH] = rewritten.cpu_graph
+    if rewritten.fast_graph is not None:
+        contents[CPU_FAST_GRAPH] = rewritten.fast_graph
     if rewritten.cache is not None:
         contents["calibration.json"] = rewritten.cache.to_json_bytes()
-        trt_cache = TrtCache.from_cache(rewritten.cache, version=version_number(_CACHE_VERSION))
-        contents["calibration.cache"] = trt_cache.format().encode()
+        if not rewritten.cache.equalization:  # It is for the ONNX file, not for this graph.
+            trt_cache = TrtCache.from_cache(rewritten.cache, version=version_number(_CACHE_VERSION))
+            contents["calibration.cache"] = trt_cache.format().encode()
     plans = {} if plan is None else {plan.key.entry: plan}
     contents.update({name: plan.data for name, plan in plans.items()})
     manifest = Manifest(
@@ -212,15 +261,37 @@ def tools() -> dict[str, str]:
     return versions
 
 
+def _rewritten(inputs: Inputs, progress: Progress) -> Rewritten:
+    """The model in its precision; under a guard, with what has to stay out of it left out."""
+    model, config, samples, cache = inputs.model, inputs.config, inputs.samples, inputs.cache
+    if inputs.held is None:
+        return rewrite(model, config, samples=samples, cache=cache, progress=progress)
+    if cache is None:
+        if samples is None:
+            rewrite(model, config)  # It says what is missing.
+        assert samples is not None
+        cache = calibrate_model(model, config, samples, progress)
+    return keep_budget(Job(model, config, cache, inputs.held, samples), progress=progress)
+
+
+def _metric_digest(config: BuildConfig) -> str | None:
+    """Digest of the user's own metric, if the guard has one."""
+    metric = config.guard.metric if config.guard is not None else ""
+    return source_digest(metric) if metric.startswith("python:") else None
+
+
 def _agreement(
     model: Model, rewritten: Rewritten, samples: Samples, progress: Progress
 ) -> dict[str, Any]:
     """How close the bundle's graph comes to the model on the first calibration samples."""
+    release_memory()
     feeds = list(islice(samples, _COMPARED))
     names = [spec.name for spec in model.outputs]
 
     def outputs(graph: bytes, done: int) -> list[list[Array]]:
-        session = open_session(graph)  # One at a time: each holds a copy of the weights.
+        release_memory()
+        # One at a time: each holds all weights.
+        session = open_session(graph, lean=True, small=True)
         results = []
         for feed in feeds:
             results.append(run_session(session, names, feed))
@@ -245,7 +316,7 @@ def _agreement(
 
 
 def _data_record(inputs: Inputs, rewritten: Rewritten) -> DataRecord | None:
-    if inputs.samples is not None and inputs.data_digest is not None:
+    if inputs.cache is None and inputs.samples is not None and inputs.data_digest is not None:
         samples = inputs.samples
         return DataRecord(inputs.data_digest, len(samples), samples.description)
     cache = rewritten.cache

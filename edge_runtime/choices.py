@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from edge_runtime.errors import ConfigError
 
 _Settings = TypeVar("_Settings", bound=Any)
+_Member = TypeVar("_Member", bound=Enum)
 
 _UNITS: dict[str, int] = {"": 1, **{f"{p}B": 1000**i for i, p in enumerate(("", "k", "M", "G"))}}
 _UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMG", 1)}
 
 
-def member(kind: type[Enum], value: object, name: str) -> Enum:
+def member(kind: type[_Member], value: object, name: str) -> _Member:
     """The member of `kind` that has this value.
 
     Raises:

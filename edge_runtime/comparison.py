@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge_runtime.backends.cpu import CpuRuntime
+from edge_runtime.backends.registry import CPU_BACKENDS, cpu_runtime
 from edge_runtime.bundle import Bundle, is_bundle
+from edge_runtime.choices import member
+from edge_runtime.config import CpuMode
 from edge_runtime.data import Source, holds_pictures, open_samples
 from edge_runtime.errors import ConfigError, DataError, FeedError, InferenceError
 from edge_runtime.files import StrPath
@@ -43,6 +45,8 @@ def compare(
     *,
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
+    device: str = "cpu",
+    cpu_mode: CpuMode | str = CpuMode.EXACT,
     progress: Progress = silent,
 ) -> Comparison:
     """Runs two models on the same samples and measures how far their outputs are apart.
@@ -53,13 +57,19 @@ def compare(
         data: An `ImageFolder`, a path or a list of feeds.
         preprocessing: How a picture becomes the input; what a bundle declares without any.
         limit: The most samples to take, evenly spaced.
+        device: What the other one runs on: `cpu` or `openvino`; the reference runs on `cpu`.
+        cpu_mode: How the other one, a bundle, runs: see `load`; the reference runs in `exact`.
         progress: Told of every sample.
 
     Raises:
         ConfigError: The models' inputs or outputs differ, or pictures come without preprocessing.
+        BackendUnavailableError: The other one cannot run on that device, or in that mode.
         DataError: A sample cannot be read or run.
     """
-    with open_any(reference) as first, open_any(other) as second:
+    with (
+        open_any(reference) as first,
+        open_any(other, device=device, cpu_mode=cpu_mode) as second,
+    ):
         _check_alike(first, second, str(reference), str(other))
         if preprocessing is None and holds_pictures(data):
             preprocessing = declared_preprocessing(reference) or declared_preprocessing(other)
@@ -85,12 +95,26 @@ def declared_preprocessing(path: StrPath) -> Preprocessing | None:
     return None if plain is None else Preprocessing.from_json(plain)
 
 
-def open_any(path: StrPath) -> Session:
-    """Opens a bundle, or an ONNX file as it is, on the CPU."""
+def open_any(
+    path: StrPath, *, device: str = "cpu", cpu_mode: CpuMode | str = CpuMode.EXACT
+) -> Session:
+    """Opens a bundle, or an ONNX file as it is, on a CPU.
+
+    Raises:
+        ConfigError: An ONNX file has no second graph for `cpu_mode`, or `device` is no CPU's.
+        BackendUnavailableError: The device is not there, or the bundle has no graph for `cpu_mode`.
+    """
+    if device not in CPU_BACKENDS:
+        raise ConfigError(f"device is {device!r}; it must be {' or '.join(CPU_BACKENDS)}.")
     if is_bundle(path):
-        return load(path, device="cpu")
-    model = read_model(path)
-    return Session(CpuRuntime().load(model.proto.SerializeToString()), backend="cpu")
+        return load(path, device=device, cpu_mode=cpu_mode)
+    if member(CpuMode, cpu_mode, "cpu_mode") is CpuMode.FAST:
+        raise ConfigError(
+            f"cpu_mode fast is for bundles, and {path} is none. Build one with: edge-runtime build "
+            f"{path} --precision int8 --cpu-mode fast"
+        )
+    runtime = cpu_runtime(device)
+    return Session(runtime.load(read_model(path).proto.SerializeToString()), backend=device)
 
 
 def _run(session: Session, path: StrPath, feeds: Feeds, sample: int) -> Outputs:

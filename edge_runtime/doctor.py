@@ -18,6 +18,7 @@ _DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "edge-runtime": ("edge-runtime",),
     "numpy": ("numpy",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
     "onnx": ("onnx",),
     "pydantic": ("pydantic",),
     "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
@@ -34,9 +35,10 @@ _WITHOUT_METADATA = {"opencv": "cv2", "tensorrt": "tensorrt"}
 _EXTRAS = (("build", "onnx", "build and check"), ("vision", "opencv", "read pictures"))
 
 _NO_DOT_PRODUCTS = (
-    "This CPU has no VNNI: ONNX Runtime's default INT8 kernels add products in 16 bits here and "
-    "saturate, which costs accuracy. edge_runtime runs its bundles in exact mode, which does not "
-    "use those kernels; INT8 is not faster than FP32 on this CPU."
+    "This CPU has no VNNI: the INT8 kernels of ONNX Runtime and OpenVINO add products in pairs, in "
+    "16 bits, and saturate with weights of 8 bits. edge_runtime does not let them: mode exact "
+    "computes such layers in FP32, no faster than FP32; mode fast, of bundles built with "
+    "--cpu-mode fast, has weights of 7 bits. Do not run graph.onnx with other defaults here."
 )
 
 
@@ -55,6 +57,7 @@ class Diagnosis:
         python: Version of the interpreter.
         versions: Version by library; None where it is not installed, `unknown` where it is but
             carries no metadata.
+        int8: How the CPU sums products of INT8, and what is therefore safe to run on it.
         backends: What can be built and run here, best first.
         advice: What limits this machine and the command that mends it, one sentence or two each.
     """
@@ -62,6 +65,7 @@ class Diagnosis:
     board: Board
     python: str
     versions: Mapping[str, str | None]
+    int8: str
     backends: tuple[Availability, ...]
     advice: tuple[str, ...]
 
@@ -71,6 +75,7 @@ class Diagnosis:
             "board": self.board.to_json(),
             "python": self.python,
             "versions": dict(self.versions),
+            "int8": self.int8,
             "backends": [asdict(backend) for backend in self.backends],
             "advice": list(self.advice),
         }
@@ -89,6 +94,7 @@ def diagnose(root: Path = Path("/")) -> Diagnosis:
         board=board,
         python=platform.python_version(),
         versions=versions,
+        int8=_int8(board),
         backends=availability(),
         advice=tuple(_advice(board, versions)),
     )
@@ -102,6 +108,18 @@ def _version(library: str) -> str | None:
             continue
     module = _WITHOUT_METADATA.get(library)
     return "unknown" if module and find_spec(module) else None
+
+
+def _int8(board: Board) -> str:
+    if board.int8_dot_products:
+        return (
+            f"sums in 32 bits ({', '.join(board.int8_dot_products)}): safe in mode exact, in mode "
+            "fast and in any other kernel"
+        )
+    return (
+        "no dot products, sums may be in 16 bits: safe in mode exact and in mode fast; other "
+        "kernels with weights of 8 bits may saturate"
+    )
 
 
 def _advice(board: Board, versions: Mapping[str, str | None]) -> list[str]:

@@ -52,6 +52,11 @@ class GuardConfig:
         """Whether the metric compares with labels; a function of the user's gets them if given."""
         return self.metric in ("top1", "map")
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether labels have any use for the metric."""
+        return self.metric not in ("agreement", "sqnr")
+
 
 def _share(value: object) -> float:
     """A share from 0 to 1, from a number, `0.5%` or `30dB`."""

@@ -19,10 +19,10 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, ValueInfoProto
 
-from edge_runtime.errors import ModelError
+from edge_runtime.errors import DataError, ModelError
 from edge_runtime.external_data import MAX_BYTES, load_external_data, wanted_bytes
 from edge_runtime.files import StrPath, read_file
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import Array, TensorSpec
 
 MAX_NODES = 1_000_000
 _OLDEST_IR = 10  # Has all element types that the operator sets do; ONNX Runtime 1.23 takes it.
@@ -126,6 +126,43 @@ def model_from_proto(
         raise ModelError(f"{name} is not a valid ONNX model: {reason}") from error
     outputs = _outputs(computed, declared, name)
     return Model(proto=proto, digest=digest, inputs=inputs, outputs=tuple(outputs), name=name)
+
+
+def read_tensor(path: StrPath) -> Array:
+    """Reads a file that holds one ONNX TensorProto, such as `input_0.pb` of ONNX's test data.
+
+    Returns:
+        A new array, owned by the caller; strings are in one of Python objects.
+
+    Raises:
+        DataError: The file is missing, holds no tensor, or its data do not fit its shape and type.
+    """
+    path = Path(path)
+    data = read_file(path, limit=MAX_BYTES, error=DataError)
+    tensor = TensorProto()
+    try:
+        tensor.ParseFromString(data)
+    except DecodeError:
+        tensor.Clear()
+    # A sequence's values stand where a tensor has its segment, which no tool writes.
+    if tensor.HasField("segment") or tensor.data_type not in TensorProto.DataType.values()[1:]:
+        raise DataError(
+            f"{path} holds no tensor of a known type, or is cut off; sequences and maps are not "
+            "read. Expected one TensorProto, as onnx.save_tensor writes it."
+        )
+    if any(size < 0 for size in tensor.dims):  # numpy would choose the size itself.
+        raise DataError(f"{path}: the shape {list(tensor.dims)} of its tensor has negative sizes.")
+    try:
+        load_external_data([tensor], str(path), path.parent, len(data))
+        if tensor.data_type != TensorProto.STRING:
+            _check_size(tensor, str(path))
+        # It may be a view of the message's bytes.
+        return np.array(onnx.numpy_helper.to_array(tensor))
+    except (ModelError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{path} cannot be read as a tensor (sequences and maps are not): {reason}"
+        ) from error
 
 
 def _outputs(

@@ -59,7 +59,7 @@ def best_builder() -> str:
     Raises:
         BackendUnavailableError: There is none.
     """
-    plans = [entry for entry in registry.availability() if entry.name != "cpu"]
+    plans = [entry for entry in registry.availability() if entry.name not in registry.CPU_BACKENDS]
     return next((entry.name for entry in plans if entry.can_build), plans[0].name)
 
 

@@ -27,12 +27,16 @@ from edge_runtime.config import (
     BuildConfig,
     CalibrationConfig,
     CalibrationMethod,
+    CpuMode,
+    Effort,
     Precision,
     ShapeRange,
 )
+from edge_runtime.data.evaluation import Evaluation
 from edge_runtime.errors import ConfigError
 from edge_runtime.files import StrPath, open_file
 from edge_runtime.gpu_config import HardwareCompatibility, TensorRTConfig
+from edge_runtime.guard_config import GuardConfig
 from edge_runtime.vision.preprocess import (
     Color,
     Interpolation,
@@ -61,6 +65,7 @@ class Recipe:
         limit: The most samples to take; None takes all.
         model: The ONNX file; None if the recipe does not say.
         model_digest: What the model's bytes must hash to, as `sha256:<hex>`; None takes any.
+        evaluation: What the accuracy guard judges on; None if the recipe has no guard.
     """
 
     path: Path
@@ -70,6 +75,7 @@ class Recipe:
     limit: int | None = None
     model: Path | None = None
     model_digest: str | None = None
+    evaluation: Evaluation | None = None
 
 
 def load_recipe(path: StrPath) -> Recipe:
@@ -141,6 +147,17 @@ def _workspace(value: Any) -> int | None:
     return TensorRTConfig(workspace=value).workspace
 
 
+def _max_drop(value: Any) -> float:
+    guard: GuardConfig = _checked(GuardConfig, value)
+    return guard.max_drop
+
+
+def _metric(value: str | None) -> str | None:
+    if value is not None:
+        _checked(GuardConfig, 0.0, value)
+    return value
+
+
 def _form(value: Any) -> str | None:
     if isinstance(value, dict):
         return "table"
@@ -176,6 +193,8 @@ class _Build(_Table):
     backend: Annotated[str | None, AfterValidator(_backend)] = None
     targets: list[str] | None = None
     exclude: list[str] | None = None
+    high_precision: Annotated[Precision | None, Field(strict=False)] = None
+    cpu_mode: Annotated[CpuMode | None, Field(strict=False)] = None
 
     @model_validator(mode="after")
     def _allowed(self) -> _Build:
@@ -186,18 +205,45 @@ class _Build(_Table):
 class _Calibration(_Table):
     method: Annotated[CalibrationMethod | None, Field(strict=False)] = None
     percentile: Annotated[float | None, AfterValidator(_percentile)] = None
+    equalize: bool | None = None
+    bias_correction: bool | None = None
+    effort: Annotated[Effort | None, Field(strict=False)] = None
     data: Annotated[str | None, Field(min_length=1)] = None
     limit: Annotated[int | None, Field(ge=1)] = None
 
     @model_validator(mode="after")
     def _allowed(self) -> _Calibration:
-        if self.percentile is not None and self.method != CalibrationMethod.PERCENTILE:
-            raise ValueError('percentile is only for method = "percentile"')
+        clips = (CalibrationMethod.PERCENTILE, CalibrationMethod.AUTO)
+        if self.percentile is not None and self.method not in clips:
+            raise ValueError('percentile is only for method = "percentile" or "auto"')
         _checked(self.config)
         return self
 
     def config(self) -> CalibrationConfig:
         return CalibrationConfig(**self.given(without={"data", "limit"}))
+
+
+class _Guard(_Table):
+    max_drop: Annotated[Any, PlainValidator(_max_drop)]
+    metric: Annotated[str | None, AfterValidator(_metric)] = None
+    confident: bool | None = None
+    data: Annotated[str | None, Field(min_length=1)] = None
+    labels: Annotated[str | None, Field(min_length=1)] = None
+    limit: Annotated[int | None, Field(ge=1)] = None
+
+    @model_validator(mode="after")
+    def _allowed(self) -> _Guard:
+        if self.limit is not None and self.data is None:
+            raise ValueError("limit is of the samples in data, which is missing")
+        _checked(self.config)
+        return self
+
+    def config(self) -> GuardConfig:
+        return GuardConfig(**self.given(without={"data", "labels", "limit"}))
+
+    def evaluation(self, folder: Path) -> Evaluation:
+        data, labels = (folder / path if path else None for path in (self.data, self.labels))
+        return Evaluation(data, labels, self.limit)
 
 
 class _Preprocessing(_Table):
@@ -258,6 +304,13 @@ class _File(_Table):
     profile: _OneOrMore = Field(default_factory=dict)
     tensorrt: _TensorRT = Field(default_factory=_TensorRT)
     model: _Model | None = None
+    guard: _Guard | None = None
+
+    @model_validator(mode="after")
+    def _allowed(self) -> _File:
+        if self.guard is not None and self.build.precision is not Precision.INT8:
+            raise ValueError('guard: is for precision = "int8"')
+        return self
 
     def recipe(self, path: Path) -> Recipe:
         data, model, pictures = self.calibration.data, self.model, self.preprocessing
@@ -268,12 +321,14 @@ class _File(_Table):
                 calibration=self.calibration.config(),
                 profiles=self.profile,
                 tensorrt=self.tensorrt.config(),
+                guard=self.guard.config() if self.guard else None,
             ),
             preprocessing=pictures.config() if pictures else None,
             data=path.parent / data if data else None,
             limit=self.calibration.limit,
             model=path.parent / model.path if model else None,
             model_digest=f"sha256:{model.sha256}" if model and model.sha256 else None,
+            evaluation=self.guard.evaluation(path.parent) if self.guard else None,
         )
 
 
@@ -284,12 +339,15 @@ _KEYS: dict[tuple[int | str, ...], type[_Table]] = {
     ("preprocessing",): _Preprocessing,
     ("tensorrt",): _TensorRT,
     ("model",): _Model,
+    ("guard",): _Guard,
 }
 
 
 def _describe(mistake: ErrorDetails) -> str:
     """One line: the dotted name, what is wrong and what was found."""
     where = mistake["loc"]
+    if not where:
+        return str(mistake["ctx"]["error"])
     if where[0] == "profile":  # Then comes the tag that says which of the two forms it has.
         where = (*where[:1], *where[2:])
     name = ".".join(map(str, where))

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from edge_runtime.backends import registry
 from edge_runtime.backends.base import Engine, ExecutionContext
 from edge_runtime.bundle import Bundle
-from edge_runtime.choices import settings
+from edge_runtime.choices import member, settings
+from edge_runtime.config import CpuMode
 from edge_runtime.cuda.array import DeviceArray
 from edge_runtime.cuda.interop import is_device_array
 from edge_runtime.errors import ConfigError, DeviceError, SessionClosedError
@@ -233,40 +234,46 @@ def load(
     contexts: int = 1,
     threads: int = 0,
     gpu: GpuConfig | Mapping[str, Any] | None = None,
+    cpu_mode: CpuMode | str = CpuMode.EXACT,
 ) -> Session:
     """Opens a bundle for inference.
 
     Args:
         source: A bundle or its path.
-        device: `cpu`, `tensorrt` or `tensorrt-rtx`, which is used or refused; or `auto`, which
-            takes the best that this machine and the bundle have, and logs why better ones were
-            passed over.
+        device: `cpu`, `openvino`, `tensorrt` or `tensorrt-rtx`, which is used or refused; or
+            `auto`, which takes the best GPU that this machine and the bundle have, else `cpu`, and
+            logs why better ones were passed over.
         contexts: Inferences that may run at a time. With two or more on a GPU, the copies of one
             overlap with the work of another.
         threads: CPU threads that one inference uses; 0 means one for each core.
         gpu: How a GPU is used: a `GpuConfig`, or some of its settings by name, such as
             `{"cuda_graphs": True, "on_device_error": "cpu"}`.
+        cpu_mode: How an INT8 bundle runs where it is a CPU that runs it: `exact` computes what a
+            GPU does; `fast` takes the bundle's second graph, if it was built with one, which is
+            quicker and not quite the same.
 
     Returns:
         An open session; close it, or use it in a `with` statement.
 
     Raises:
         BundleError: The file is not a sound bundle.
-        BackendUnavailableError: The device that was asked for cannot run this bundle here.
+        BackendUnavailableError: The device that was asked for cannot run this bundle here, or the
+            bundle has no graph for `cpu_mode`.
         ConfigError: A setting is not one, or asks for what the GPU or the plan does not have.
         DeviceError: The GPU failed.
     """
     bundle = source if isinstance(source, Bundle) else Bundle.open(source)
     gpu = settings(GpuConfig, gpu, "gpu")
-    choice = registry.choose(bundle, device, gpu)
+    mode = member(CpuMode, cpu_mode, "cpu_mode")
+    choice = registry.choose(bundle, device, gpu, mode)
     for reason in choice.passed_over:
         _log.info("%s", reason)
-    engine = registry.open_engine(bundle, choice, threads=threads, gpu=gpu)
+    engine = registry.open_engine(bundle, choice, threads=threads, gpu=gpu, cpu_mode=mode)
 
     def on_cpu() -> Session:
-        return load(bundle, device="cpu", contexts=contexts, threads=threads)
+        return load(bundle, device="cpu", contexts=contexts, threads=threads, cpu_mode=mode)
 
-    goes_on = gpu.on_device_error is DeviceErrorPolicy.CPU and choice.backend != "cpu"
+    goes_on = gpu.on_device_error is DeviceErrorPolicy.CPU and choice.plan is not None
     try:
         return Session(
             engine,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edge_runtime.accuracy.sweep import Sweep
 from edge_runtime.config import BuildConfig
 from edge_runtime.data import Samples
 from edge_runtime.model import Model
 from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.ranges import LEVELS
+from edge_runtime.precision.replay import Replay, open_replay
 from edge_runtime.progress import Progress, silent
 
 
@@ -61,6 +65,11 @@ class TensorSensitivity:
 class Sensitivity:
     """What INT8 costs, layer by layer and tensor by tensor, in the graph's order.
 
+    A noise at the outputs is the largest of them. Outputs of integers, such as labels, count only
+    where there are no others, with the share of entries that differ. An output of another shape, as
+    detectors make, is noise as a whole; NaN where FP32 has none is an infinite noise. Outputs that
+    are always zero do not count.
+
     Attributes:
         samples: How many samples it was measured on.
         total_noise: The noise at the model's outputs with every layer in INT8.
@@ -74,8 +83,15 @@ class Sensitivity:
     tensors: tuple[TensorSensitivity, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain JSON values."""
-        return asdict(self)
+        """The figures as plain JSON values; a noise without bound is None."""
+        plain = asdict(self)
+        return {key: _plain(value) for key, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [{key: _plain(entry) for key, entry in row.items()} for row in value]
+    return None if value == math.inf else value
 
 
 def measure_sensitivity(
@@ -95,7 +111,47 @@ def measure_sensitivity(
         progress: Told of every layer.
 
     Raises:
-        DataError: A sample cannot be run.
+        DataError: A sample cannot be run, or makes NaN or infinity.
         ModelError: Nothing in the model can be INT8.
     """
-    raise NotImplementedError
+    replay = open_replay(model, config, cache)
+    sweep = Sweep(replay)
+    steps = len(sweep.probes) * len(samples)
+    done = 0
+    for sample, feeds in enumerate(samples, 1):
+        for _ in sweep.add(feeds, sample):
+            done += 1
+            progress("Measuring sensitivity", done, steps)
+    return Sensitivity(len(samples), sweep.total, _layers(sweep), _tensors(replay, sweep))
+
+
+def _layers(sweep: Sweep) -> tuple[LayerSensitivity, ...]:
+    found = [
+        LayerSensitivity(
+            name=probe.layer.name,
+            op=probe.layer.op,
+            index=probe.layer.index,
+            local_noise=probe.local.share,
+            weight_noise=probe.weights.share,
+            input_noise=probe.inputs.share,
+            output_noise=sweep.output_noise(probe.errors),
+        )
+        for probe in sweep.probes
+        if probe.layer is not None
+    ]
+    return tuple(sorted(found, key=lambda layer: layer.index))
+
+
+def _tensors(replay: Replay, sweep: Sweep) -> tuple[TensorSensitivity, ...]:
+    found = [
+        TensorSensitivity(
+            name=probe.tensor,
+            index=replay.indices.get(probe.tensor, -1),
+            amax=probe.scale * LEVELS,
+            local_noise=probe.local.share,
+            output_noise=sweep.output_noise(probe.errors),
+        )
+        for probe in sweep.probes
+        if probe.layer is None
+    ]
+    return tuple(sorted(found, key=lambda tensor: (tensor.index, tensor.name)))

@@ -1,9 +1,10 @@
-"""The CPU backend: ONNX Runtime on the bundle's own graph, in arithmetic that does not saturate.
+"""The CPU backend: ONNX Runtime on the bundle's graphs, in arithmetic that does not saturate.
 
 On x86 CPUs without VNNI, ONNX Runtime's fused INT8 kernels add pairs of products in 16 bits and
 saturate: on one and the same file that costs points of accuracy that no GPU loses. `EXACT` keeps it
 from fusing Q/DQ pairs, so that every INT8 layer computes on the dequantized values in FP32, which
-holds their products exactly and agrees on every CPU.
+holds their products exactly and agrees on every CPU. The fast graph of a bundle cannot saturate
+even when fused, since its weights have 7 bits: it runs with ONNX Runtime's own settings.
 """
 
 from __future__ import annotations
@@ -63,10 +64,12 @@ class CpuRuntime:
 
     Args:
         threads: Threads that one inference uses; 0 means one for each core.
+        fast: Whether the graphs are of the form whose fused INT8 kernels cannot saturate.
     """
 
-    def __init__(self, *, threads: int = 0) -> None:
+    def __init__(self, *, threads: int = 0, fast: bool = False) -> None:
         self._threads = threads
+        self._fast = fast
 
     def load(self, data: bytes) -> CpuEngine:
         """Loads a serialised ONNX model without external data.
@@ -74,7 +77,7 @@ class CpuRuntime:
         Raises:
             ModelError: ONNX Runtime cannot run the graph; its reason is in the message.
         """
-        return CpuEngine(open_session(data, threads=self._threads))
+        return CpuEngine(open_session(data, threads=self._threads, exact=not self._fast))
 
 
 class CpuEngine:
@@ -155,7 +158,12 @@ class CpuContext:
 
 
 def open_session(
-    graph: bytes | str, *, threads: int = 0, exact: bool = True, lean: bool = False
+    graph: bytes | str,
+    *,
+    threads: int = 0,
+    exact: bool = True,
+    lean: bool = False,
+    small: bool = False,
 ) -> CpuSession:
     """A session on the CPU, of a serialised model or the path of one.
 
@@ -163,17 +171,19 @@ def open_session(
         graph: The model.
         threads: Threads that one inference uses; 0 means one for each core.
         exact: False leaves ONNX Runtime's own defaults, whose INT8 kernels may saturate.
-        lean: For one of many sessions in turn: hold the weights once, not a second time in the
-            layout that the CPU computes fastest on, and let idle threads sleep, not spin.
+        lean: For one of many sessions in turn: let idle threads sleep, not spin.
+        small: Keep the weights in the layout that they have: needs less memory to load, and runs
+            a little slower.
 
     Raises:
         ModelError: ONNX Runtime cannot run the graph; the message names the node, where it is one.
     """
     options = _options(threads)
     if lean:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if small:
         level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         for key, value in EXACT.items():
             options.add_session_config_entry(key, value)
@@ -206,9 +216,12 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def _open(graph: bytes | str, options: onnxruntime.SessionOptions) -> CpuSession:
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         graph, options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
+    # It keeps the bytes, a copy of all weights, for a change of providers that never comes.
+    session._model_bytes = None
+    return session
 
 
 def _located(graph: bytes, line: str) -> str:

@@ -61,10 +61,12 @@ class OnnxGraph:
     Attributes:
         nodes: Its nodes, in order.
         inputs: The element type of each input, by name; as numpy calls it where it has it.
+        outputs: Names of its outputs, in order.
     """
 
     nodes: tuple[GraphNode, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[GraphNode]:
         """All nodes, those of subgraphs after the one that they are in."""
@@ -81,9 +83,11 @@ def read_graph(model: bytes) -> OnnxGraph:
         graphs = _messages(memoryview(model), _MODEL_GRAPH)
         nodes = [node for graph in graphs for node in _nodes(graph)]
         inputs = [_input(value) for graph in graphs for value in _messages(graph, _GRAPH_INPUT)]
+        outputs = [value for graph in graphs for value in _messages(graph, _GRAPH_OUTPUT)]
     except (IndexError, ValueError):
         return OnnxGraph()
-    return OnnxGraph(tuple(nodes), dict(inputs))
+    names = tuple(_text(value, _VALUE_NAME) for value in outputs)
+    return OnnxGraph(tuple(nodes), dict(inputs), names)
 
 
 def first_refused(model: bytes, reason: Callable[[bytes], str | None]) -> tuple[GraphNode, str]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from edge_runtime.backends.base import Builder, Engine, PlanKey
+from edge_runtime.backends.base import Builder, Engine, PlanKey, Runtime
 from edge_runtime.backends.tensorrt.match import mismatch
-from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle
-from edge_runtime.config import BuildConfig
+from edge_runtime.bundle import CPU_FAST_GRAPH, CPU_GRAPH, GRAPH, Bundle
+from edge_runtime.config import BuildConfig, CpuMode
 from edge_runtime.errors import BackendUnavailableError, ConfigError, DeviceError
 from edge_runtime.gpu_config import GpuConfig
 
 CPU_GRAPHS = (CPU_GRAPH, GRAPH)
 """Bundle entries that the CPU runs, best first: the FP16 or BF16 twin, else the graph itself."""
+
+CPU_BACKENDS = ("cpu", "openvino")
+"""Backends that run a graph of the bundle and no plan."""
 
 _MODULES = {"tensorrt": "tensorrt_standard", "tensorrt-rtx": "tensorrt_rtx"}
 """Module of each backend that runs plans; importing one imports its vendor's library."""
@@ -48,7 +51,7 @@ class Choice:
 
     Attributes:
         backend: Name of the backend.
-        plan: Name of the plan's entry in the bundle; None on the CPU, which runs a graph.
+        plan: Name of the plan's entry in the bundle; None on a CPU, which runs a graph.
         passed_over: Why each better backend was passed over.
     """
 
@@ -58,24 +61,34 @@ class Choice:
 
 
 def availability() -> tuple[Availability, ...]:
-    """Every backend, best first. Nothing is imported for it."""
-    return (_tensorrt(), _tensorrt_rtx(), _cpu())
+    """Every backend, in the order in which `auto` looks at them. Nothing is imported for it.
+
+    As `cpu` always runs, `auto` never gets to what follows it: that is taken by name only.
+    """
+    return (_tensorrt(), _tensorrt_rtx(), _cpu(), _openvino())
 
 
-def choose(bundle: Bundle, device: str, gpu: GpuConfig) -> Choice:
+def choose(
+    bundle: Bundle, device: str, gpu: GpuConfig, cpu_mode: CpuMode = CpuMode.EXACT
+) -> Choice:
     """What runs `bundle` for `device`.
 
     Raises:
-        ConfigError: There is no such device.
-        BackendUnavailableError: The device was asked for by name and cannot run the bundle here.
+        ConfigError: There is no such device, or it has no such mode.
+        BackendUnavailableError: The device was asked for by name and cannot run the bundle here, or
+            the bundle has no graph for the mode.
     """
     backends = {entry.name: entry for entry in availability()}
     if device not in ("auto", *backends):
         raise ConfigError(f"device is {device!r}; it must be auto, {', '.join(backends)}.")
+    if cpu_mode is CpuMode.FAST:
+        _check_fast(bundle, device)
     reasons: list[str] = []
     for entry in backends.values() if device == "auto" else [backends[device]]:
-        if entry.name == "cpu":
-            return Choice("cpu", None, tuple(reasons))
+        if entry.name in CPU_BACKENDS:
+            if not entry.can_run:
+                raise BackendUnavailableError(f"Nothing runs on {device!r} here: {entry.reason}.")
+            return Choice(entry.name, None, tuple(reasons))
         try:
             plan = _find_plan(bundle, entry, gpu)
         except (BackendUnavailableError, DeviceError) as error:
@@ -109,15 +122,20 @@ def find_plan(bundle: Bundle, machine: PlanKey) -> str:
 
 
 def open_engine(
-    bundle: Bundle, choice: Choice, *, threads: int = 0, gpu: GpuConfig | None = None
+    bundle: Bundle,
+    choice: Choice,
+    *,
+    threads: int = 0,
+    gpu: GpuConfig | None = None,
+    cpu_mode: CpuMode = CpuMode.EXACT,
 ) -> Engine:
     """Loads what `bundle` holds for the backend that was chosen."""
     if choice.plan is None:
-        from edge_runtime.backends.cpu import CpuRuntime
-
+        fast = cpu_mode is CpuMode.FAST
         present = {entry.name for entry in bundle.manifest.entries}
-        graph = next(name for name in CPU_GRAPHS if name in present)
-        return CpuRuntime(threads=threads).load(bundle.read(graph))
+        graphs = (CPU_FAST_GRAPH,) if fast else CPU_GRAPHS
+        graph = bundle.read(next(name for name in graphs if name in present))
+        return cpu_runtime(choice.backend, threads=threads, fast=fast).load(graph)
     runtime = _module(choice.backend).create_runtime(gpu or GpuConfig())
     with bundle.map(choice.plan) as data:
         engine: Engine = runtime.load(
@@ -130,6 +148,23 @@ def open_engine(
     return engine
 
 
+def cpu_runtime(backend: str, *, threads: int = 0, fast: bool = False) -> Runtime:
+    """The runtime of one of `CPU_BACKENDS`.
+
+    Args:
+        backend: Its name.
+        threads: Threads that one inference uses; 0 means one for each core.
+        fast: Whether the graphs that it will load are of the form for the mode `fast`.
+    """
+    if backend == "openvino":
+        from edge_runtime.backends.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime(threads=threads, fast=fast)
+    from edge_runtime.backends.cpu import CpuRuntime
+
+    return CpuRuntime(threads=threads, fast=fast)
+
+
 def create_builder(backend: str, config: BuildConfig) -> Builder:
     """The builder of a backend's plans, which works in a process of its own.
 
@@ -138,7 +173,7 @@ def create_builder(backend: str, config: BuildConfig) -> Builder:
         BackendUnavailableError: This machine cannot build for the backend.
     """
     entry = next(entry for entry in availability() if entry.name == backend)
-    if not entry.can_build or backend == "cpu":
+    if not entry.can_build or backend in CPU_BACKENDS:
         raise BackendUnavailableError(f"No {backend} plan can be built here: {entry.reason}.")
     module = _module(backend)
     targets = (config.targets,) if backend == "tensorrt-rtx" else ()
@@ -160,10 +195,27 @@ def _find_plan(bundle: Bundle, entry: Availability, gpu: GpuConfig) -> str:
     return find_plan(bundle, _module(entry.name).machine(gpu.driver))
 
 
+def _check_fast(bundle: Bundle, device: str) -> None:
+    if device not in ("auto", *CPU_BACKENDS):
+        raise ConfigError(f"cpu_mode is fast, and device {device!r} is no CPU; leave cpu_mode out.")
+    if all(entry.name != CPU_FAST_GRAPH for entry in bundle.manifest.entries):
+        raise BackendUnavailableError(
+            f"{bundle.path} has no graph for cpu_mode fast. Build it again, with: edge-runtime "
+            f"build {bundle.manifest.model.name} --precision int8 --cpu-mode fast"
+        )
+
+
 def _cpu() -> Availability:
     can_build = find_spec("onnx") is not None
     reason = "" if can_build else "onnx is not installed: pip install 'edge-runtime[build]'"
     return Availability("cpu", can_build, True, reason)
+
+
+def _openvino() -> Availability:
+    if find_spec("openvino") is not None:
+        return replace(_cpu(), name="openvino")
+    reason = "OpenVINO is not installed: pip install 'edge-runtime[openvino]'"
+    return Availability("openvino", False, False, reason)
 
 
 def _tensorrt() -> Availability:

@@ -37,7 +37,8 @@ MAX_SIZE = 2**32 - 1
 
 GRAPH = "graph.onnx"
 CPU_GRAPH = "cpu.onnx"
-ENTRY_NAMES = (GRAPH, CPU_GRAPH, "calibration.json", "calibration.cache")
+CPU_FAST_GRAPH = "cpu_fast.onnx"
+ENTRY_NAMES = (GRAPH, CPU_GRAPH, CPU_FAST_GRAPH, "calibration.json", "calibration.cache")
 """Names that an entry may have, beside `plans/<name>.plan`."""
 
 _PLAN_NAME = re.compile(r"plans/[a-z0-9][a-z0-9._-]{0,199}\.plan")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.cli import options, options_tensorrt, output, report
+from edge_runtime.cli import options, options_guard, options_tensorrt, output, report
 from edge_runtime.cli.kinds import Kind, file_kind
 from edge_runtime.cli.text import file_size
 from edge_runtime.errors import ConfigError
@@ -55,12 +55,25 @@ class _Flags:
     limit: int | None
     method: str | None
     percentile: float | None
+    equalize: bool | None
+    bias_correction: bool | None
+    effort: str | None
+    high_precision: str | None
+    cpu_mode: str | None
     shapes: tuple[str, ...]
     exclude: tuple[str, ...]
     recipe: Path | None
     backend: str | None
     targets: tuple[str, ...]
+    guard: options_guard.GuardFlags
     tensorrt: dict[str, Any]
+
+
+_CALIBRATION = ("method", "percentile", "equalize", "bias_correction", "effort")
+"""Flags that are fields of `CalibrationConfig`."""
+
+_INT8 = ("high_precision", "cpu_mode")
+"""Flags that are fields of `BuildConfig`, for INT8 alone."""
 
 
 @click.command("build", cls=options_tensorrt.Command, help=_HELP, epilog=_EXAMPLES)
@@ -93,8 +106,14 @@ class _Flags:
 @options.limit_option
 @options.method_option
 @options.percentile_option
+@options.equalize_option
+@options.bias_correction_option
+@options.effort_option
+@options.high_precision_option
+@options.cpu_mode_option
 @options.shape_option
 @options.exclude_option
+@options_guard.guard_options
 @click.option(
     "--recipe",
     type=options.FILE,
@@ -114,7 +133,8 @@ class _Flags:
 def command(**given: Any) -> None:
     """Builds, or extends."""
     tensorrt = options_tensorrt.take(given)
-    flags = _Flags(**given, tensorrt=tensorrt)
+    guard = options_guard.GuardFlags.take(given)
+    flags = _Flags(**given, guard=guard, tensorrt=tensorrt)
     if flags.model is None and flags.recipe is None:
         raise click.UsageError("Name an ONNX model or a bundle, or give a --recipe that does.")
     if flags.model is not None and file_kind(flags.model) is Kind.BUNDLE:
@@ -163,17 +183,23 @@ def _recipe(flags: _Flags) -> Recipe | None:
 
 def _config(flags: _Flags, recipe: Recipe | None) -> BuildConfig:
     """The recipe's settings, or the defaults, under those that were given."""
-    from edge_runtime.config import BuildConfig, CalibrationConfig, CalibrationMethod, Precision
+    from edge_runtime.config import BuildConfig, Precision
 
     base = recipe.build if recipe else BuildConfig()
+    precision = Precision(flags.precision or base.precision)
+    if precision is not Precision.INT8:
+        reason = f"is for int8, not for {precision.value}."
+        options.refuse(reason, **options.given(flags, *_CALIBRATION, *_INT8), **flags.guard.given)
+        # What a recipe says of INT8 is for the day on which it is built in INT8.
+        base = replace(base, **{name: getattr(BuildConfig(), name) for name in (*_INT8, "guard")})
     config = BuildConfig(
-        precision=Precision(flags.precision or base.precision),
-        calibration=CalibrationConfig(
-            method=CalibrationMethod(flags.method or base.calibration.method),
-            percentile=flags.percentile or base.calibration.percentile,
-        ),
+        precision=precision,
+        calibration=replace(base.calibration, **options.given(flags, *_CALIBRATION)),
         profiles=options.read_shapes(flags.shapes, base.profiles),
         exclude=flags.exclude or base.exclude,
+        high_precision=flags.high_precision or base.high_precision,
+        cpu_mode=flags.cpu_mode or base.cpu_mode,
+        guard=flags.guard.config(base.guard),
         backend=flags.backend or base.backend,
         targets=flags.targets or base.targets,
         tensorrt=replace(base.tensorrt, **flags.tensorrt),
@@ -183,16 +209,13 @@ def _config(flags: _Flags, recipe: Recipe | None) -> BuildConfig:
             raise click.UsageError(f"{options_tensorrt.spelling(field)} does nothing for cpu.")
     if config.precision.value == "fp32":
         options.refuse("does nothing for fp32.", exclude=flags.exclude)
-    if config.precision.value != "int8":
-        reason = f"is for int8, not for {config.precision.value}."
-        options.refuse(reason, method=flags.method, percentile=flags.percentile)
     options.check_percentile(config.calibration.method.value, flags.percentile)
     return config
 
 
 def _inputs(flags: _Flags, recipe: Recipe | None, config: BuildConfig) -> Inputs:
     """Reads the model and opens the samples."""
-    from edge_runtime.building import Inputs
+    from edge_runtime.building import Inputs, set_aside
     from edge_runtime.data import open_samples
     from edge_runtime.model import read_model
     from edge_runtime.precision.calibration_cache import CalibrationCache
@@ -205,23 +228,37 @@ def _inputs(flags: _Flags, recipe: Recipe | None, config: BuildConfig) -> Inputs
     preprocessing = options.read_preprocessing(flags.preprocess)
     preprocessing = preprocessing or (recipe.preprocessing if recipe else None)
     data, limit = flags.calibration_data, flags.limit
+    cache, samples = None, None
     if flags.calibration is not None:
-        options.refuse(
-            "does nothing beside --calibration, which is the result of a calibration.",
-            calibration_data=data,
-            limit=limit,
-            method=flags.method,
-            percentile=flags.percentile,
-        )
+        _check_beside_calibration(flags, config)
         cache = CalibrationCache.load(flags.calibration)
-        return Inputs(model, config, None, cache, preprocessing)
-    if recipe is not None and config.precision.value != "fp32":
+    rounds = config.calibration.effort.value == "high"
+    if recipe is not None and config.precision.value != "fp32" and (cache is None or rounds):
         data, limit = data or recipe.data, limit or recipe.limit
-    if data is None:
+    if data is not None:
+        samples = open_samples(data, model.inputs, preprocessing=preprocessing, limit=limit)
+    else:
         options.refuse("needs --calibration-data.", limit=flags.limit)
-        return Inputs(model, config, None, None, preprocessing)
-    samples = open_samples(data, model.inputs, preprocessing=preprocessing, limit=limit)
-    return Inputs(model, config, samples, None, preprocessing)
+    evaluation = flags.guard.evaluation(config, recipe)
+    return set_aside(Inputs(model, config, samples, cache, preprocessing), evaluation)
+
+
+def _check_beside_calibration(flags: _Flags, config: BuildConfig) -> None:
+    """Refuses what `--calibration` has settled; `--effort high` still needs the samples."""
+    options.refuse(
+        "does nothing beside --calibration, which is the result of a calibration.",
+        method=flags.method,
+        percentile=flags.percentile,
+        equalize=flags.equalize,
+        bias_correction=flags.bias_correction,
+    )
+    if config.calibration.effort.value != "high":
+        options.refuse(
+            "does nothing beside --calibration without --effort high, which rounds weights on "
+            "the samples.",
+            calibration_data=flags.calibration_data,
+            limit=flags.limit,
+        )
 
 
 def _check_digest(path: Path, wanted: str, recipe: Path) -> None:
@@ -247,10 +284,10 @@ def _extend(flags: _Flags, path: Path) -> None:
         calibration=flags.calibration,
         preprocess=flags.preprocess,
         limit=flags.limit,
-        method=flags.method,
-        percentile=flags.percentile,
         exclude=flags.exclude,
         recipe=flags.recipe,
+        **options.given(flags, *_CALIBRATION, *_INT8),
+        **flags.guard.given,
     )
     if flags.backend == "cpu":
         raise click.UsageError("--backend cpu builds nothing: the CPU runs a bundle as it is.")

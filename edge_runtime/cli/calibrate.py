@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,15 @@ the ranges in a file for `edge-runtime build --calibration`. The file knows its 
 other refuses it.
 
 TensorRT's own calibration cache, a text file, is written with --trt-cache, and taken instead of
-samples with --from-trt-cache.
+samples with --from-trt-cache. It is for the ONNX file as it is, so channels cannot be equalized for
+it: add --no-equalize.
 """
 
 _EXAMPLES = """\b
 Examples:
   edge-runtime calibrate tests/data/digits.onnx --data pictures/ --preprocess size=16,color=gray
   edge-runtime calibrate tests/data/digits.onnx --data calibration.npz --method entropy \\
-      -o digits.calibration.json --trt-cache digits.cache
+      --no-equalize -o digits.calibration.json --trt-cache digits.cache
   edge-runtime build tests/data/digits.onnx --precision int8 \\
       --calibration digits.calibration.json
 """
@@ -45,6 +47,9 @@ class _Flags:
     output: Path | None
     method: str | None
     percentile: float | None
+    equalize: bool | None
+    bias_correction: bool | None
+    high_precision: str | None
     preprocess: str | None
     limit: int | None
     exclude: tuple[str, ...]
@@ -70,6 +75,9 @@ class _Flags:
 )
 @options.method_option
 @options.percentile_option
+@options.equalize_option
+@options.bias_correction_option
+@options.high_precision_option
 @options.preprocess_option
 @options.limit_option
 @options.exclude_option
@@ -91,16 +99,20 @@ def command(**given: Any) -> None:
     """Calibrates, or converts."""
     flags = _Flags(**given)
     _check(flags)
-    from edge_runtime.config import BuildConfig, CalibrationConfig, CalibrationMethod, Precision
+    from edge_runtime.config import BuildConfig, CalibrationConfig, Precision
     from edge_runtime.model import read_model
     from edge_runtime.precision.trt_cache import version_number
 
     version = version_number(flags.trt_version or "10.3.0")
     ranges = CalibrationConfig(
-        method=CalibrationMethod(flags.method or "mse"),
-        percentile=flags.percentile or 99.99,
+        **options.given(flags, "method", "percentile", "equalize", "bias_correction")
     )
-    config = BuildConfig(precision=Precision.INT8, calibration=ranges, exclude=flags.exclude)
+    config = BuildConfig(
+        precision=Precision.INT8,
+        calibration=ranges,
+        exclude=flags.exclude,
+        **options.given(flags, "high_precision"),
+    )
     model = read_model(flags.model)
     target = flags.output or Path(Path(model.name).stem + ".calibration.json")
     written = [path for path in (target, flags.trt_cache) if path is not None]
@@ -124,6 +136,9 @@ def _check(flags: _Flags) -> None:
             "does nothing beside --from-trt-cache, which is the result of a calibration.",
             method=flags.method,
             percentile=flags.percentile,
+            equalize=flags.equalize,
+            bias_correction=flags.bias_correction,
+            high_precision=flags.high_precision,
             preprocess=flags.preprocess,
             limit=flags.limit,
         )
@@ -193,14 +208,24 @@ def _emit(cache: CalibrationCache, written: list[Path], unused: list[str]) -> No
         ("method", f"{cache.method}, on {samples}"),
         ("ranges", f"{counted(len(cache.ranges), 'tensor')}, {_span(cache)}"),
     ]
+    if cache.equalization:
+        rows.append(("equalised", f"the channels of {counted(len(cache.equalization), 'tensor')}"))
+    methods = Counter(bounds.method for bounds in cache.ranges.values() if bounds.method)
+    if methods:
+        taken = ", ".join(f"{method} {count}" for method, count in methods.most_common())
+        rows.append(("taken", taken))
     if unused:
         rows.append(("left out", f"{len(unused)} that the model does not need: {few(unused)}"))
+    rows.extend(("note", finding) for finding in cache.findings)
     plain = {
         "written": [str(path) for path in written],
         "model_digest": cache.model_digest,
         "method": cache.method,
         "samples": cache.samples,
         "tensors": len(cache.ranges),
+        "equalized": sorted(cache.equalization),
+        "methods": dict(methods),
+        "findings": list(cache.findings),
         "unused": unused,
     }
     output.emit(plain, f"Wrote {' and '.join(map(str, written))}", output.facts(rows))

@@ -29,6 +29,7 @@ Examples:
   edge-runtime compare tests/data/digits.onnx digits.edge --data calibration.npz
   edge-runtime compare tests/data/digits.onnx digits.edge --data pictures/ \\
       --preprocess size=16,color=gray --fail-below 30
+  edge-runtime compare digits-int8.edge digits-int8.edge --data calibration.npz --cpu-mode fast
 """
 
 
@@ -45,6 +46,20 @@ Examples:
 @options.preprocess_option
 @options.limit_option
 @click.option(
+    "--device",
+    type=click.Choice(("cpu", "openvino")),
+    default="cpu",
+    show_default=True,
+    help="What the second one runs on; the first one runs on cpu.",
+)
+@click.option(
+    "--cpu-mode",
+    type=click.Choice(options.CPU_MODES),
+    default="exact",
+    show_default=True,
+    help="How the second one runs, where it is an INT8 bundle; the first one runs in exact mode.",
+)
+@click.option(
     "--fail-below",
     metavar="DB",
     type=float,
@@ -60,6 +75,8 @@ def command(
     data: Path,
     preprocess: str | None,
     limit: int | None,
+    device: str,
+    cpu_mode: str,
     fail_below: float | None,
 ) -> None:
     """Compares two models."""
@@ -68,7 +85,14 @@ def command(
 
     with output.progress() as progress:
         result = compare(
-            reference, other, data, preprocessing=preprocessing, limit=limit, progress=progress
+            reference,
+            other,
+            data,
+            preprocessing=preprocessing,
+            limit=limit,
+            device=device,
+            cpu_mode=cpu_mode,
+            progress=progress,
         )
     below = [
         name

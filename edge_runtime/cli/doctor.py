@@ -35,7 +35,7 @@ def command() -> None:
     advice = [f"* {line}" for line in found.advice]
     output.emit(
         found.to_json(),
-        output.facts([*_machine(found.board), *_software(found)]),
+        output.facts([*_machine(found.board, found.int8), *_software(found)]),
         output.table(
             ("backend", "builds", "runs", "why not"),
             (
@@ -47,9 +47,10 @@ def command() -> None:
     )
 
 
-def _machine(board: Board) -> Iterator[tuple[str, str]]:
+def _machine(board: Board, int8: str) -> Iterator[tuple[str, str]]:
     cpu = f"{board.cpu or 'unknown'}, {board.architecture}, {board.cores} cores"
     yield "CPU", f"{cpu}, {' '.join(board.features)}" if board.features else cpu
+    yield "INT8 on it", int8
     if board.memory is not None:
         yield "memory", file_size(board.memory)
     if board.jetson is not None:

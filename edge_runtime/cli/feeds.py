@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_runtime.data.arrays import load_arrays
 from edge_runtime.data.folder import ARRAYS
+from edge_runtime.data.onnx_test_data import load_tensor, load_test_data
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import open_file
 from edge_runtime.tensors import Array, TensorSpec
@@ -20,7 +21,8 @@ def read_feeds(
 
     Args:
         texts: What --input said. Without a name, an .npz feeds the inputs that its arrays are
-            named after, and another file the only input.
+            named after, a folder of ONNX test data all in their order, and another file the only
+            input.
         specs: The model's inputs.
         preprocessing: How a picture becomes an input, if anybody said.
 
@@ -68,6 +70,8 @@ def _read(
 ) -> dict[str, Array]:
     if file.suffix.lower() in ARRAYS:
         return load_arrays(file, specs)
+    if file.is_dir():
+        return load_test_data(file, specs)
     if len(specs) != 1:
         raise ConfigError(
             f"--input {file}: the model has the inputs {', '.join(spec.name for spec in specs)}; "
@@ -75,6 +79,8 @@ def _read(
         )
     with open_file(file, error=DataError):  # A wrong path is the likelier mistake.
         pass
+    if file.suffix == ".pb":
+        return {specs[0].name: load_tensor(file)}
     if preprocessing is None:
         raise ConfigError(
             f"{file} is no .npy or .npz, and the bundle does not say how a picture becomes input "

@@ -12,6 +12,7 @@ import click
 from rich.console import RenderableType
 
 from edge_runtime.cli import options, output, report
+from edge_runtime.cli.int8_report import CURVE_COLUMNS
 from edge_runtime.cli.kinds import Kind, file_kind
 from edge_runtime.cli.text import counted, file_size, number, short_digest, tensorrt_version
 from edge_runtime.errors import CalibrationCacheError
@@ -37,7 +38,11 @@ _View = tuple[dict[str, Any], list[RenderableType]]
 
 @click.command("inspect", help=_HELP, epilog=_EXAMPLES)
 @click.argument("file", type=options.FILE)
-@click.option("--layers", is_flag=True, help="List every node, or every tensor of a calibration.")
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="List every node and what the guard tried, or every tensor of a calibration.",
+)
 @options.json_option
 def command(file: Path, layers: bool) -> None:
     """Shows a file."""
@@ -60,11 +65,11 @@ def _bundle(path: Path, layers: bool) -> _View:
         (entry.name, file_size(entry.size), short_digest(f"sha256:{entry.sha256}"))
         for entry in bundle.manifest.entries
     ]
-    return plain, [
-        output.facts(rows),
-        output.table(("file", ">size", "digest"), entries),
-        _layer_table(bundle) if layers else _operator_table(bundle),
-    ]
+    parts = [output.facts(rows), output.table(("file", ">size", "digest"), entries)]
+    curve = report.guard_curve(bundle) if layers else []
+    if curve:
+        parts.append(output.table(CURVE_COLUMNS, curve))
+    return plain, [*parts, _layer_table(bundle) if layers else _operator_table(bundle)]
 
 
 def _operator_table(bundle: Bundle) -> RenderableType:
@@ -82,11 +87,10 @@ def _operator_table(bundle: Bundle) -> RenderableType:
 
 
 def _layer_table(bundle: Bundle) -> RenderableType:
-    asked = bundle.precision.value.upper()
     return output.table(
         ("node", "operator", "asked", "carries", "why"),
         (
-            (layer.name, layer.op, asked, layer.precision.upper(), layer.kept)
+            (layer.name, layer.op, layer.asked.upper(), layer.precision.upper(), layer.kept)
             for layer in report.layers(bundle)
         ),
     )
@@ -156,6 +160,11 @@ def _calibration(path: Path, layers: bool) -> _View:
         ("made with", f"edge-runtime {cache.tool}"),
         ("ranges", counted(len(cache.ranges), "tensor")),
     ]
+    if cache.equalization:
+        rows.append(("equalized", counted(len(cache.equalization), "tensor")))
+    if cache.peaks:
+        rows.append(("largest values", f"of {counted(len(cache.peaks), 'tensor')} more, for half"))
+    rows.extend(("note", finding) for finding in cache.findings)
     plain = {
         "model_digest": cache.model_digest,
         "method": cache.method,

@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": "Say what this machine can build and run.",
     "inspect": "Show what is in a bundle, a model or a calibration.",
     "run": "Run a bundle once on your input.",
+    "sensitivity": "Find the layers and tensors that INT8 costs accuracy.",
 }
 """Each command's line in `--help`. Its module has its name, and is loaded when it is called."""
 

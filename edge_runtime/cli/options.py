@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from edge_runtime.config import CalibrationMethod, OptimizationProfile, Precision, ShapeRange
+from edge_runtime.config import (
+    CalibrationMethod,
+    CpuMode,
+    Effort,
+    OptimizationProfile,
+    Precision,
+    ShapeRange,
+)
 
 _JSON = "edge_runtime.json"
 _QUIET = "edge_runtime.quiet"
@@ -19,7 +26,9 @@ FILE = click.Path(path_type=Path)
 
 PRECISIONS = tuple(precision.value for precision in Precision)
 METHODS = tuple(method.value for method in CalibrationMethod)
-DEVICES = ("auto", "cpu", "tensorrt", "tensorrt-rtx")
+EFFORTS = tuple(effort.value for effort in Effort)
+CPU_MODES = tuple(mode.value for mode in CpuMode)
+DEVICES = ("auto", "cpu", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 def _flag(name: str, *spellings: str, help: str) -> Callable[[Any], Any]:  # noqa: A002
@@ -59,7 +68,34 @@ percentile_option = click.option(
     "--percentile",
     metavar="P",
     type=click.FloatRange(50, 100, min_open=True),
-    help="With --method percentile: the share of values to keep in range; 99.99 by default.",
+    help="With --method percentile or auto: the share of values to keep in range; "
+    "99.99 by default.",
+)
+equalize_option = click.option(
+    "--equalize/--no-equalize",
+    default=None,
+    help="Scale channels of unequal ranges alike before INT8, where that helps. On by default.",
+)
+bias_correction_option = click.option(
+    "--bias-correction/--no-bias-correction",
+    default=None,
+    help="Take the mean error of INT8 weights off the bias. On by default.",
+)
+effort_option = click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    help="How long the rounding of INT8 weights may take: high chooses the levels of a layer "
+    "together, on the samples, which takes minutes.",
+)
+high_precision_option = click.option(
+    "--high-precision",
+    type=click.Choice([name for name in PRECISIONS if name != Precision.INT8.value]),
+    help="What is not INT8 in an INT8 graph; fp32 by default.",
+)
+cpu_mode_option = click.option(
+    "--cpu-mode",
+    type=click.Choice(CPU_MODES),
+    help="fast adds the form of an INT8 graph that a CPU runs quickly; exact is the default.",
 )
 shape_option = click.option(
     "--shape",
@@ -129,6 +165,12 @@ def read_preprocessing(text: str | None) -> Any:
     return None if text is None else Preprocessing.from_text(text)
 
 
+def given(flags: object, *names: str) -> dict[str, Any]:
+    """Those of the flags of these names that were given: neither None nor empty."""
+    values = {name: getattr(flags, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
 def refuse(reason: str, **options: object) -> None:
     """Refuses options that were given but would do nothing.
 
@@ -161,7 +203,7 @@ def check_percentile(method: str, percentile: float | None) -> None:
     """Refuses --percentile where ranges are chosen in another way.
 
     Raises:
-        UsageError: `percentile` was given and `method` is another one.
+        UsageError: `percentile` was given and `method` does not clip by it.
     """
-    if percentile is not None and method != "percentile":
-        raise click.UsageError(f"--percentile is for --method percentile, not for {method}.")
+    if percentile is not None and method not in ("percentile", "auto"):
+        raise click.UsageError(f"--percentile is for --method percentile or auto, not {method}.")

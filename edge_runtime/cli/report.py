@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.cli import int8_report
 from edge_runtime.cli.plan_report import Row, plan_rows
 from edge_runtime.cli.text import counted, few, number, percent, short_digest, sqnr
 from edge_runtime.errors import BundleError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
 
 _SHOWN_REASONS = 5
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _CPU_GRAPH = "cpu.onnx"
 _CPU_ITSELF = "graph.onnx, the very graph that plans are built from"
 _CPU_TWIN = (
@@ -26,10 +28,11 @@ _CPU_TWIN = (
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What became of a node of the model."""
+    """What became of a node of the model: the precision that was asked and the one it carries."""
 
     name: str
     op: str
+    asked: str
     precision: str
     kept: str
 
@@ -41,13 +44,26 @@ def layers(bundle: Bundle) -> list[Layer]:
         BundleError: The manifest's report is not of the form that edge_runtime writes.
     """
     report = _report(bundle)
-    kept = {name: reason.text() for name, reason in report["kept"].members().items()}
+    kept, full = _reasons(report, "kept"), _reasons(report, "kept_full")
+    rest = _rest(bundle)
     found = []
     for item in report["nodes"].items():
         node = item.fields("name", "op", "precision")
-        name = node["name"].text()
-        found.append(Layer(name, node["op"].text(), node["precision"].text(), kept.get(name, "")))
+        name, op = node["name"].text(), node["op"].text()
+        is_layer = op in _PRODUCTS or name in kept
+        asked = bundle.precision.value if is_layer else rest
+        why = "; ".join(reasons[name] for reasons in (kept, full) if name in reasons)
+        found.append(Layer(name, op, asked, node["precision"].text(), why))
     return found
+
+
+def guard_curve(bundle: Bundle) -> list[Sequence[str]]:
+    """What the accuracy guard tried; see `int8_report.guard_curve`.
+
+    Raises:
+        BundleError: As `layers`.
+    """
+    return int8_report.guard_curve(_report(bundle))
 
 
 def summary(bundle: Bundle) -> Iterator[Row]:
@@ -56,9 +72,13 @@ def summary(bundle: Bundle) -> Iterator[Row]:
     Raises:
         BundleError: As `layers`.
     """
+    report = _report(bundle)
     yield from _precision_rows(bundle)
     yield from _calibration_rows(bundle)
+    yield from int8_report.correction_rows(report)
     yield from _agreement_rows(bundle)
+    yield from int8_report.guard_rows(report)
+    yield from int8_report.note_rows(report)
     yield from plan_rows(bundle)
     if not bundle.plans:
         reason = _report(bundle)["no_plan"]
@@ -68,7 +88,7 @@ def summary(bundle: Bundle) -> Iterator[Row]:
 def cpu_row(bundle: Bundle) -> Row:
     """Which of its graphs the CPU runs, and why."""
     if any(entry.name == _CPU_GRAPH for entry in bundle.manifest.entries):
-        return "CPU runs", _CPU_TWIN.format(type=bundle.precision.value.upper())
+        return "CPU runs", _CPU_TWIN.format(type=_rest(bundle).upper())
     return "CPU runs", _CPU_ITSELF
 
 
@@ -100,6 +120,7 @@ def _report(bundle: Bundle) -> dict[str, Value]:
     empty: dict[str, Any] = {
         "nodes": [],
         "kept": {},
+        "kept_full": {},
         "agreement": {},
         "no_plan": None,
         "always_zero": [],
@@ -107,20 +128,34 @@ def _report(bundle: Bundle) -> dict[str, Value]:
     return Value({**empty, **bundle.manifest.precision}, where, BundleError).members()
 
 
+def _rest(bundle: Bundle) -> str:
+    """What was asked of the nodes that are not INT8 layers."""
+    if bundle.precision.value != "int8":
+        return bundle.precision.value
+    return str(bundle.manifest.config.get("high_precision", "fp32"))
+
+
+def _reasons(report: Mapping[str, Value], key: str) -> dict[str, str]:
+    return {name: reason.text() for name, reason in report[key].members().items()}
+
+
 def _precision_rows(bundle: Bundle) -> Iterator[Row]:
     counts = Counter(layer.precision for layer in layers(bundle))
     shown = [f"{counted(counts[name], 'node')} {name.upper()}" for name in narrow_first(counts)]
     asked = bundle.precision.value.upper()
     yield "precision", f"{asked}: {', '.join(shown)}" if shown else asked
+    yield from int8_report.share_rows(_report(bundle))
     reasons = defaultdict(list)
     for layer in layers(bundle):
         if layer.kept:
-            reasons[layer.kept].append(layer.name)
-    for reason, names in list(reasons.items())[:_SHOWN_REASONS]:
-        yield "kept FP32", f"{few(names)}: {reason}"
+            is_int8 = layer.precision == "int8"  # It has a reason for what is around it.
+            label = "INT8 amid FP32" if is_int8 else f"kept {layer.precision.upper()}"
+            reasons[label, layer.kept].append(layer.name)
+    for (label, reason), names in list(reasons.items())[:_SHOWN_REASONS]:
+        yield label, f"{few(names)}: {reason}"
     left = sum(len(names) for names in list(reasons.values())[_SHOWN_REASONS:])
     if left:
-        yield "kept FP32", f"and {counted(left, 'node')} more: edge-runtime inspect --layers"
+        yield "kept", f"and {counted(left, 'node')} more: edge-runtime inspect --layers"
 
 
 def _calibration_rows(bundle: Bundle) -> Iterator[Row]:
@@ -128,10 +163,15 @@ def _calibration_rows(bundle: Bundle) -> Iterator[Row]:
     source = data.description if data is not None else "data that nobody recorded"
     if "calibration" in report:
         calibration = report["calibration"].fields("method", "samples")
-        yield "calibration", f"{calibration['method'].text()}, on {source}"
-    elif "ranges_checked_on" in report:
+        effort = bundle.manifest.config.get("calibration", {}).get("effort", "default")
+        how = f"{calibration['method'].text()}, on {source}"
+        yield "calibration", how if effort == "default" else f"{how}; weights by effort {effort}"
+    if "ranges_checked_on" in report:
         if report["ranges_checked_on"].integer(0):
             yield "ranges", f"those of activations were checked on {source}"
+        elif "calibration" in report:
+            rest = _rest(bundle)
+            yield "ranges", f"not all were checked: calibrate with --high-precision {rest}"
         else:
             yield "ranges", "those of activations were not checked: give --calibration-data"
     zeros = [name.text() for name in report["always_zero"].items()]
@@ -153,8 +193,8 @@ def _agreement_rows(bundle: Bundle) -> Iterator[Row]:
 
 
 def narrow_first(precisions: Iterable[str]) -> list[str]:
-    """Precisions from INT8 to FP32."""
-    order = ("int8", "fp16", "bf16", "fp32")
+    """Precisions from INT8 to FP64, and those of nodes that have none."""
+    order = ("int8", "fp16", "bf16", "fp32", "fp64", "unknown", "integer")
     return sorted(precisions, key=lambda name: order.index(name) if name in order else len(order))
 
 

@@ -12,6 +12,7 @@ import click
 from edge_runtime.cli import options, output
 from edge_runtime.cli.kinds import Kind, file_kind
 from edge_runtime.cli.text import counted, number, shape
+from edge_runtime.config import CpuMode
 from edge_runtime.errors import BundleError, DataError
 from edge_runtime.files import atomic_write, check_writable
 from edge_runtime.gpu_config import DRIVERS, DeviceErrorPolicy, GpuConfig
@@ -32,6 +33,7 @@ Examples:
   edge-runtime run digits.edge --input pictures/one.png
   edge-runtime run digits.edge --input image=one.npy -o logits.npz
   edge-runtime run digits.edge --input image=one.npy --device cpu
+  edge-runtime run digits-int8.edge --input pictures/one.png --cpu-mode fast
 """
 
 _TOP = 5
@@ -55,7 +57,13 @@ _SHOWN_ROWS = 5
     type=click.Choice(options.DEVICES),
     default="auto",
     show_default=True,
-    help="Where to run; auto takes the best that this machine and the bundle have.",
+    help="Where to run; auto takes the best GPU that this machine and the bundle have, else cpu.",
+)
+@click.option(
+    "--cpu-mode",
+    type=click.Choice(options.CPU_MODES),
+    help="How a CPU runs an INT8 bundle: exact, the default, computes what a GPU does; fast takes "
+    "the second graph of a bundle that was built with --cpu-mode fast.",
 )
 @click.option(
     "-o", "--output", "target", type=options.FILE, metavar="FILE.npz", help="Keep the outputs."
@@ -82,13 +90,14 @@ def command(
     inputs: tuple[str, ...],
     preprocess: str | None,
     device: str,
+    cpu_mode: str | None,
     target: Path | None,
     **gpu: Any,
 ) -> None:
     """Runs a bundle."""
     given = {name: value for name, value in gpu.items() if value is not None}
-    if device == "cpu":
-        options.refuse("is for a GPU; it does nothing with --device cpu.", **given)
+    if device in ("cpu", "openvino"):
+        options.refuse(f"is for a GPU; it does nothing with --device {device}.", **given)
     if target is not None:
         if target.suffix != ".npz":
             raise click.UsageError(f"--output {target}: outputs are kept in an .npz; name one.")
@@ -108,8 +117,9 @@ def command(
     preprocessing = options.read_preprocessing(preprocess) or _declared(opened)
     feeds = read_feeds(inputs, opened.inputs, preprocessing)
     settings = GpuConfig(**given)
-    passed_over = registry.choose(opened, device, settings).passed_over
-    with load(opened, device=device, gpu=settings) as session:
+    mode = CpuMode(cpu_mode or CpuMode.EXACT)
+    passed_over = registry.choose(opened, device, settings, mode).passed_over
+    with load(opened, device=device, gpu=settings, cpu_mode=mode) as session:
         outputs = session.run(feeds)
         backend = session.backend
     if target is not None:

@@ -1,4 +1,4 @@
-"""Samples for calibration and comparison, from pictures, NumPy's files or memory."""
+"""Samples for calibration and comparison: pictures, NumPy's files, ONNX's test data or memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 from edge_runtime.data.arrays import ArrayFile, ArrayFolder
 from edge_runtime.data.folder import ARRAYS, PICTURES, list_files, of_kind
 from edge_runtime.data.images import ImageFolder, PictureSamples
+from edge_runtime.data.onnx_test_data import OnnxTestData, tensor_files
 from edge_runtime.data.samples import ArraySamples, CheckedSamples, Samples
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import StrPath
 from edge_runtime.tensors import Feeds, TensorSpec
 from edge_runtime.vision.preprocess import EXAMPLE, Preprocessing
 
-__all__ = ["ImageFolder", "Samples", "Source", "holds_pictures", "open_samples"]
+__all__ = ["CheckedSamples", "ImageFolder", "Samples", "Source", "holds_pictures", "open_samples"]
 
 Source = StrPath | ImageFolder | Iterable[Feeds]
 """What a caller may pass for samples: see `open_samples`."""
@@ -28,13 +29,14 @@ def open_samples(
     *,
     preprocessing: Preprocessing | None = None,
     limit: int | None = None,
-) -> Samples:
+) -> CheckedSamples:
     """Opens samples for a model and checks what can be checked without reading all of them.
 
     Args:
-        source: A folder of pictures, a folder of .npz or .npy files with one sample each, an .npz
-            or .npy file with many samples, an `ImageFolder`, a list of feeds, or an object whose
-            `__iter__` gives the same feeds each time; or what this returned earlier.
+        source: A folder of pictures, a folder of .npz or .npy files with one sample each, a folder
+            of ONNX test data, an .npz or .npy file with many samples, an `ImageFolder`, a list of
+            feeds, or an object whose `__iter__` gives the same feeds each time; or what this
+            returned earlier.
         inputs: The model's inputs.
         preprocessing: How a picture becomes a tensor; needed for a folder of pictures, refused for
             anything else.
@@ -73,30 +75,30 @@ def _open_path(
     inputs: Sequence[TensorSpec],
     preprocessing: Preprocessing | None,
     limit: int | None,
-) -> Samples:
+) -> CheckedSamples:
     if path.is_dir():
         files = list_files(path)
         pictures, arrays = of_kind(files, PICTURES), of_kind(files, ARRAYS)
-        if pictures and arrays:
-            raise DataError(
-                f"{path} holds both pictures ({pictures[0].name}) and arrays ({arrays[0].name}); "
-                "keep one kind."
-            )
+        kinds = {"pictures": pictures, "arrays": arrays, "ONNX test data": tensor_files(files)}
+        there = [f"{kind} ({found[0].name})" for kind, found in kinds.items() if found]
+        if len(there) > 1:
+            raise DataError(f"{path} holds both {' and '.join(there)}; keep one kind.")
         if pictures:
             return _open_pictures(path, inputs, preprocessing, limit)
-        if arrays:
+        if there:
             _refuse_preprocessing(str(path), preprocessing)
-            return ArrayFolder(path, inputs, limit=limit)
+            return (ArrayFolder if arrays else OnnxTestData)(path, inputs, limit=limit)
         raise DataError(
-            f"{path} holds files such as {files[0].name}, but no pictures and no .npz or .npy."
+            f"{path} holds files such as {files[0].name}, but no pictures, no .npz or .npy and no "
+            "input_0.pb of ONNX test data."
         )
     if path.suffix.lower() in ARRAYS:
         _refuse_preprocessing(str(path), preprocessing)
         return ArrayFile(path, inputs, limit=limit)
     found = "a file" if path.exists() else "not there"
     raise DataError(
-        f"{path} is {found}; expected a folder of pictures, a folder of .npz or .npy files, or one "
-        "such file."
+        f"{path} is {found}; expected a folder of pictures, a folder of .npz or .npy files, one "
+        "such file, or a folder of ONNX test data."
     )
 
 
@@ -105,7 +107,7 @@ def _open_pictures(
     inputs: Sequence[TensorSpec],
     preprocessing: Preprocessing | None,
     limit: int | None,
-) -> Samples:
+) -> CheckedSamples:
     if preprocessing is None:
         raise ConfigError(
             f"{path} holds pictures: say how one becomes an input, as the model was trained, with "

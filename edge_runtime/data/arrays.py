@@ -6,6 +6,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from edge_runtime.data.samples import CheckedSamples, share, spread
 from edge_runtime.errors import DataError
 from edge_runtime.files import StrPath, open_file
 from edge_runtime.tensors import Array, Feeds, TensorSpec
+
+LABELS = "labels"
+"""The array of an .npz that holds what each of its samples is."""
 
 # What numpy raises for files that are damaged, or that hold pickled objects.
 _UNREADABLE = (
@@ -33,7 +37,8 @@ class ArrayFile(CheckedSamples):
 
     Where an array has the rank of its input, axis 0 is cut into the input's batch size (1 where
     that is dynamic). Where it has one axis more, axis 0 counts the samples. An .npy is mapped into
-    memory; an .npz is loaded for the time of one iteration.
+    memory; an .npz is loaded for the time of one iteration. An .npz may hold the samples' `labels`
+    too, which only an evaluation reads.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class ArrayFile(CheckedSamples):
         """
         super().__init__(inputs)
         self._path = Path(path)
-        arrays = load_arrays(self._path, inputs)
+        arrays = load_arrays(self._path, inputs, extra=LABELS)
         counts = {spec.name: self._count(spec, arrays[spec.name]) for spec in inputs}
         if len(set(counts.values())) != 1:
             found = ", ".join(f"{count} for {name}" for name, count in counts.items())
@@ -70,8 +75,30 @@ class ArrayFile(CheckedSamples):
     def __len__(self) -> int:
         return len(self._chosen)
 
+    @property
+    def places(self) -> Sequence[int]:
+        """See `CheckedSamples`."""
+        return self._chosen
+
+    @property
+    def total(self) -> int:
+        """See `CheckedSamples`."""
+        return self._total
+
+    def take(self, chosen: Sequence[int]) -> ArrayFile:
+        """See `CheckedSamples`."""
+        taken = copy(self)
+        taken._chosen = [self._chosen[index] for index in chosen]
+        return taken
+
+    def labels(self) -> Array | None:
+        """The array `labels` beside those of the inputs; None if there is none."""
+        if self._path.suffix.lower() == ".npy" or LABELS in (spec.name for spec in self._inputs):
+            return None
+        return read_arrays(self._path, only=LABELS).get(LABELS)
+
     def _named(self) -> Iterator[tuple[str, Feeds]]:
-        arrays = load_arrays(self._path, self._inputs)
+        arrays = load_arrays(self._path, self._inputs, extra=LABELS)
         for index in self._chosen:
             feeds = {spec.name: _cut(spec, arrays[spec.name], index) for spec in self._inputs}
             yield f"{self._path}, sample {index}", feeds
@@ -121,43 +148,62 @@ class ArrayFolder(CheckedSamples):
         if not files:
             raise DataError(f"{path} holds files, but none that ends in .npz or .npy.")
         self._path = Path(path)
-        self._total = len(files)
-        self._files = [files[index] for index in spread(len(files), limit)]
+        self._all = files
+        self._chosen = spread(len(files), limit)
 
     @property
     def description(self) -> str:
         """See `Samples`."""
-        return f"{share(len(self), self._total)} array files in {self._path.resolve().name}"
+        return f"{share(len(self), self.total)} array files in {self._path.resolve().name}"
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._chosen)
+
+    @property
+    def places(self) -> Sequence[int]:
+        """See `CheckedSamples`."""
+        return self._chosen
+
+    @property
+    def total(self) -> int:
+        """See `CheckedSamples`."""
+        return len(self._all)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `CheckedSamples`."""
+        return [file.relative_to(self._path).as_posix() for file in self._all]
+
+    def take(self, chosen: Sequence[int]) -> ArrayFolder:
+        """See `CheckedSamples`."""
+        taken = copy(self)
+        taken._chosen = [self._chosen[index] for index in chosen]
+        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
-        for file in self._files:
-            yield str(file), load_arrays(file, self._inputs)
+        for index in self._chosen:
+            yield str(self._all[index]), load_arrays(self._all[index], self._inputs)
 
 
-def load_arrays(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
+def load_arrays(
+    path: Path, inputs: Sequence[TensorSpec], *, extra: str | None = None
+) -> dict[str, Array]:
     """The arrays of a file by input name, one for each of `inputs` and no other, as they are.
+
+    Args:
+        path: The .npz or .npy file.
+        inputs: The model's inputs.
+        extra: Another array that an .npz may hold, which is left out.
 
     Raises:
         DataError: The file cannot be read, or its arrays are not those of the inputs.
     """
-    try:
-        with open_file(path, error=DataError) as file:
-            if path.suffix.lower() == ".npy":
-                mapped = np.lib.format.open_memmap(path, mode="r")
-                return {_only_input(path, inputs): np.asarray(mapped)}
-            arrays = _members(np.load(file, allow_pickle=False))
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{path} cannot be read: {error}. Expected what numpy.savez or numpy.save writes."
-        ) from error
-    except MemoryError as error:
-        raise DataError(
-            f"{path} does not fit into memory; split it into a folder of smaller files."
-        ) from error
+    if path.suffix.lower() == ".npy":
+        return {_only_input(path, inputs): read_arrays(path)[""]}
+    arrays = read_arrays(path)
     names = [spec.name for spec in inputs]
+    if extra is not None and extra not in names:
+        arrays.pop(extra, None)
     if sorted(arrays) != sorted(names):
         raise DataError(
             f"{path} has the arrays {', '.join(arrays) or '(none)'}; the model's inputs are "
@@ -166,11 +212,37 @@ def load_arrays(path: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:
     return arrays
 
 
-def _members(archive: object) -> dict[str, Array]:
+def read_arrays(path: Path, *, only: str | None = None) -> dict[str, Array]:
+    """The arrays of a file by name; that of an .npy, which is mapped into memory, has none.
+
+    Args:
+        path: The .npz or .npy file.
+        only: The one array of an .npz to read, if it is there; None reads all.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        with open_file(path, error=DataError) as file:
+            if path.suffix.lower() == ".npy":
+                return {"": np.asarray(np.lib.format.open_memmap(path, mode="r"))}
+            return _members(np.load(file, allow_pickle=False), only)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Expected what numpy.savez or numpy.save writes."
+        ) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path} does not fit into memory; split it into a folder of smaller files."
+        ) from error
+
+
+def _members(archive: object, only: str | None) -> dict[str, Array]:
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError("it is not an archive of arrays")  # noqa: TRY004
     with archive:
-        arrays = {name: archive[name] for name in archive.files}
+        wanted = [name for name in archive.files if only in (None, name)]
+        arrays = {name: archive[name] for name in wanted}
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"its member {name!r} is not an array")  # noqa: TRY004

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,7 @@ class ImageFolder:
     input: str | None = None
     limit: int | None = None
     files: tuple[Path, ...] = field(init=False, repr=False)
-    _total: int = field(init=False, repr=False)
+    _all: tuple[Path, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _pictures()
@@ -58,12 +59,12 @@ class ImageFolder:
             raise DataError(f"{self.path} holds files, but no pictures (JPEG, PNG, WebP or BMP).")
         chosen = tuple(pictures[index] for index in spread(len(pictures), self.limit))
         object.__setattr__(self, "files", chosen)
-        object.__setattr__(self, "_total", len(pictures))
+        object.__setattr__(self, "_all", tuple(pictures))
 
     @property
     def description(self) -> str:
         """What they are, for people: how many and where from."""
-        return f"{share(len(self), self._total)} pictures in {Path(self.path).resolve().name}"
+        return f"{share(len(self), len(self._all))} pictures in {Path(self.path).resolve().name}"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -133,9 +134,32 @@ class PictureSamples(CheckedSamples):
     def __len__(self) -> int:
         return len(self._folder)
 
-    def digest(self) -> str:
-        """See `ImageFolder.digest`."""
+    def _compute_digest(self) -> str:
         return self._folder.digest()
+
+    @property
+    def places(self) -> Sequence[int]:
+        """See `CheckedSamples`."""
+        place = {file: index for index, file in enumerate(self._folder._all)}
+        return [place[file] for file in self._folder.files]
+
+    @property
+    def total(self) -> int:
+        """See `CheckedSamples`."""
+        return len(self._folder._all)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """See `CheckedSamples`."""
+        return [file.relative_to(self._folder.path).as_posix() for file in self._folder._all]
+
+    def take(self, chosen: Sequence[int]) -> PictureSamples:
+        """See `CheckedSamples`."""
+        taken, folder = copy(self), copy(self._folder)
+        files = tuple(self._folder.files[index] for index in chosen)
+        object.__setattr__(folder, "files", files)
+        taken._folder = folder
+        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         (spec,) = self._inputs

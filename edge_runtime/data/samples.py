@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from copy import copy
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from edge_runtime.config import digest
 from edge_runtime.errors import ConfigError, DataError, FeedError
@@ -53,6 +55,31 @@ class CheckedSamples(ABC):
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         """Each sample, unchecked, with its name for messages."""
 
+    @property
+    @abstractmethod
+    def places(self) -> Sequence[int]:
+        """The place of each sample in all that the source holds."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many samples the source holds, those included that a limit left out."""
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The path, within its folder, of each sample that the source holds; None without files."""
+        return None
+
+    @abstractmethod
+    def take(self, chosen: Sequence[int]) -> CheckedSamples:
+        """Some of these samples alone, by their index among them, in ascending order."""
+
+    @property
+    def batch(self) -> int:
+        """How many rows a sample has: the model's batch size, 1 where that is dynamic."""
+        shape = self._inputs[0].shape if self._inputs else ()
+        return max(1, shape[0]) if shape else 1
+
     def are_for(self, inputs: Sequence[TensorSpec]) -> bool:
         """Whether they were opened for exactly these inputs."""
         return self._inputs == tuple(inputs)
@@ -66,7 +93,15 @@ class CheckedSamples(ABC):
             yield feeds
 
     def digest(self) -> str:
-        """See `Samples`. Equal feeds have equal digests, wherever they are stored."""
+        """See `Samples`. Equal feeds have equal digests, wherever they are stored.
+
+        They are read for it once; samples must stay as they are for as long as they are used.
+        """
+        if self not in _DIGESTS:
+            _DIGESTS[self] = self._compute_digest()
+        return _DIGESTS[self]
+
+    def _compute_digest(self) -> str:
         return digest(
             [
                 {
@@ -76,6 +111,10 @@ class CheckedSamples(ABC):
                 for feeds in self
             ]
         )
+
+
+_DIGESTS: WeakKeyDictionary[CheckedSamples, str] = WeakKeyDictionary()
+"""Digests of samples; not kept in them, where a copy that holds others would keep it too."""
 
 
 class ArraySamples(CheckedSamples):
@@ -119,6 +158,22 @@ class ArraySamples(CheckedSamples):
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    @property
+    def places(self) -> Sequence[int]:
+        """See `CheckedSamples`."""
+        return self._chosen
+
+    @property
+    def total(self) -> int:
+        """See `CheckedSamples`."""
+        return self._total
+
+    def take(self, chosen: Sequence[int]) -> ArraySamples:
+        """See `CheckedSamples`."""
+        taken = copy(self)
+        taken._chosen = [self._chosen[index] for index in chosen]
+        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         left = iter(self._chosen)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from edge_runtime.config import BuildConfig
+from collections.abc import Mapping
+
+from edge_runtime.config import BuildConfig, CalibrationConfig, CalibrationMethod
 from edge_runtime.data import Samples
 from edge_runtime.model import Model
+from edge_runtime.precision.auto_ranges import choose_ranges
 from edge_runtime.precision.bias import channel_means
 from edge_runtime.precision.calibration_cache import CalibrationCache, TensorRange
 from edge_runtime.precision.calibrator import Observer
 from edge_runtime.precision.channels import observe_channels
 from edge_runtime.precision.equalize import apply_scales, choose_scales
+from edge_runtime.precision.findings import (
+    WatchedSamples,
+    channel_findings,
+    tensor_findings,
+)
 from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.half_ranges import Peak, peak_counters
+from edge_runtime.precision.heap import compact, release_memory
 from edge_runtime.precision.histogram import Histogram
 from edge_runtime.precision.quantization import prepare_int8
 from edge_runtime.precision.ranges import choose_amax
 from edge_runtime.progress import Progress, silent
 from edge_runtime.version import __version__
+
+_VALUES = 2_000_000  # To count of a tensor over all samples: more do not change its range.
+_FEWEST_VALUES = 1 << 14  # To count of a tensor in a sample, however many those are.
 
 
 def calibrate_model(
@@ -29,22 +42,31 @@ def calibrate_model(
     """
     settings = config.calibration
     proto, placement = prepare_int8(model, config)
+    stats = observe_channels(proto, placement, samples, progress)
+    release_memory()
     scales, means = {}, {}
-    if settings.equalize or settings.bias_correction:
-        stats = observe_channels(proto, placement, samples, progress)
-        if settings.equalize:
-            scales = choose_scales(Graph(proto), placement, stats)
-            apply_scales(proto, scales)
-        if settings.bias_correction:
-            means = channel_means(Graph(proto), placement, stats, scales)
-    observer = Observer(proto, {name: Histogram() for name in placement.tensors})
-    del proto  # A copy of all weights, while ONNX Runtime holds them too.
-    histograms = observer.run(samples, total=len(samples), progress=progress)
+    if settings.equalize:
+        scales = choose_scales(Graph(proto), placement, stats)
+        apply_scales(proto, scales)
+        proto = compact(proto)
+    if settings.bias_correction:
+        means = channel_means(Graph(proto), placement, stats, scales)
+    release_memory()
+    peaks = peak_counters(Graph(proto), config.high_precision)
+    most = max(_VALUES // max(len(samples), 1), _FEWEST_VALUES)
+    histograms = {name: Histogram(most=most) for name in placement.tensors}
+    watched = WatchedSamples(samples)
+    observer = Observer[Histogram | Peak](proto, {**peaks, **histograms})
+    is_auto = settings.method is CalibrationMethod.AUTO
+    if not is_auto:
+        del proto  # A copy of all weights, while ONNX Runtime holds them too.
+    observer.run(watched, total=len(samples), progress=progress)
     del observer
-    ranges = {}
-    for done, (name, histogram) in enumerate(histograms.items(), 1):
-        ranges[name] = TensorRange(choose_amax(histogram, settings), histogram.amax)
-        progress("Choosing ranges", done, len(histograms))
+    release_memory()
+    if is_auto:
+        ranges = choose_ranges(proto, placement, histograms, samples, settings, progress)
+    else:
+        ranges = _ranges(histograms, settings, progress)
     return CalibrationCache(
         model_digest=model.digest,
         method=settings.method.value,
@@ -54,4 +76,20 @@ def calibrate_model(
         tool=__version__,
         equalization=scales,
         means=means,
+        peaks={name: peak.amax for name, peak in peaks.items() if name not in ranges},
+        findings=(
+            *watched.findings(),
+            *tensor_findings(histograms),
+            *channel_findings(stats),
+        ),
     )
+
+
+def _ranges(
+    histograms: Mapping[str, Histogram], settings: CalibrationConfig, progress: Progress
+) -> dict[str, TensorRange]:
+    ranges = {}
+    for done, (name, histogram) in enumerate(histograms.items(), 1):
+        ranges[name] = TensorRange(choose_amax(histogram, settings), histogram.amax)
+        progress("Choosing ranges", done, len(histograms))
+    return ranges

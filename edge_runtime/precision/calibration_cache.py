@@ -54,6 +54,8 @@ class CalibrationCache:
             what each channel is divided by. See `precision.equalize`.
         means: For each tensor that layers with a bias to correct read: each channel's mean, after
             equalization. See `precision.bias`.
+        peaks: The largest absolute value of every other tensor that would be half, where that is
+            what the rest of the graph is to be.
         findings: What a user should know about the data or the model, a sentence each.
     """
 
@@ -66,6 +68,7 @@ class CalibrationCache:
     equalization: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     means: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    peaks: Mapping[str, float] = field(default_factory=dict)
 
     def to_json_bytes(self) -> bytes:
         """The cache as JSON with sorted keys: equal caches give equal bytes, floats are exact."""
@@ -80,6 +83,7 @@ class CalibrationCache:
             "equalization": {name: list(values) for name, values in self.equalization.items()},
             "means": {name: list(values) for name, values in self.means.items()},
             "findings": list(self.findings),
+            "peaks": dict(self.peaks),
         }
         text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
@@ -164,7 +168,7 @@ def _cache(root: Value) -> CalibrationCache:
         )
     fields = root.fields(
         *("schema", "model_digest", "method", "samples", "data_digest", "ranges", "tool"),
-        *("equalization", "means", "findings"),
+        *("equalization", "means", "findings", "peaks"),
     )
     data_digest = fields["data_digest"]
     return CalibrationCache(
@@ -177,6 +181,7 @@ def _cache(root: Value) -> CalibrationCache:
         equalization=_by_channel(fields["equalization"], above=0.0),
         means=_by_channel(fields["means"]),
         findings=tuple(finding.text(r".*", "text") for finding in fields["findings"].items()),
+        peaks={name: peak.number() for name, peak in fields["peaks"].members().items()},
     )
 
 

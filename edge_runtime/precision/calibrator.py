@@ -18,6 +18,7 @@ from onnx.helper import make_tensor_type_proto, make_value_info
 from edge_runtime.backends.cpu import CpuSession, open_session, run_session
 from edge_runtime.errors import DataError, InferenceError
 from edge_runtime.precision.graph import Graph, reads
+from edge_runtime.precision.heap import release_memory
 from edge_runtime.progress import Progress, silent
 from edge_runtime.tensors import Array, Feeds
 
@@ -70,7 +71,12 @@ class Observer(Generic[_Counter]):
         self._segments = _segments(Graph(proto), set(self.counters))
 
     def run(
-        self, samples: Iterable[Feeds], *, total: int, progress: Progress = silent
+        self,
+        samples: Iterable[Feeds],
+        *,
+        total: int,
+        progress: Progress = silent,
+        numbers: Sequence[int] | None = None,
     ) -> dict[str, _Counter]:
         """Counts the values of the tensors over all samples.
 
@@ -78,6 +84,8 @@ class Observer(Generic[_Counter]):
             samples: One mapping from input name to array for each inference.
             total: How many samples there are; for the progress only.
             progress: Told of every sample.
+            numbers: What messages call each sample, where they are not all there are; 1, 2, 3 ...
+                without.
 
         Returns:
             The counters.
@@ -89,7 +97,7 @@ class Observer(Generic[_Counter]):
         with ThreadPoolExecutor(1, "edge-runtime-count") as worker:
             for feeds in samples:
                 count += 1
-                self._run_one(feeds, count, worker)
+                self._run_one(feeds, numbers[count - 1] if numbers else count, worker)
                 progress("Calibrating", count, total)
         if not count:
             raise DataError("There is no calibration sample; at least one is needed.")
@@ -183,8 +191,11 @@ def _segment(
     for name in outputs:
         kind = make_tensor_type_proto(graph.elem_type(name), None)
         model.graph.output.append(make_value_info(name, kind))
+    session = open_session(model.SerializeToString(), lean=True)
+    del model
+    release_memory()  # Else the copies of one segment stay in pieces beside those of the next.
     return _Segment(
-        open_session(model.SerializeToString(), lean=True),
+        session,
         tuple(inputs),
         tuple(outputs),
         tuple(name for name in outputs if name in wanted),

@@ -13,6 +13,8 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from edge_runtime.precision.graph import Graph, Names, set_initializers, set_nodes
+from edge_runtime.precision.half_scales import half_scale
+from edge_runtime.precision.half_types import HalfType
 from edge_runtime.precision.placement import Activation, Placement, Weight
 from edge_runtime.precision.weights import Weights, scale_of
 from edge_runtime.tensors import Array
@@ -26,7 +28,12 @@ one INT8 copy is cheaper than two, for at most 2 dB of that tensor's precision."
 
 
 def quantize(
-    proto: ModelProto, placement: Placement, amax: Mapping[str, float], weights: Weights
+    proto: ModelProto,
+    placement: Placement,
+    amax: Mapping[str, float],
+    weights: Weights,
+    *,
+    half: HalfType | None = None,
 ) -> None:
     """Writes Q/DQ pairs and INT8 weights into a prepared model, in place.
 
@@ -36,8 +43,10 @@ def quantize(
         amax: The absolute value that level 127 stands for, for each of `placement.tensors`. A
             tensor that only ever was zero, 0.0, gets the scale of 1.0.
         weights: The weights in INT8.
+        half: The type of what is not INT8, if not FP32: scales are numbers of that type wherever
+            it has a fitting one. What is written is FP32 all the same; see `half.to_half`.
     """
-    writer = _Writer(proto, weights)
+    writer = _Writer(proto, weights, half)
     by_node: dict[str, list[Activation | Weight]] = {}
     entries: list[Activation | Weight] = [*placement.activations, *placement.weights]
     for entry in entries:
@@ -74,9 +83,10 @@ def _shared(
 class _Writer:
     """Makes the Q/DQ nodes and their constants, one pair for each tensor and scale."""
 
-    def __init__(self, proto: ModelProto, weights: Weights) -> None:
+    def __init__(self, proto: ModelProto, weights: Weights, half: HalfType | None) -> None:
         self.graph = Graph(proto)
         self._weights = weights
+        self._half = half
         self.nodes: list[NodeProto] = []
         self.values: dict[str, Array] = {}
         self._names = Names(proto)
@@ -87,7 +97,7 @@ class _Writer:
         """The name of `tensor` behind a Q/DQ pair of that range."""
         key = (tensor, amax)
         if key not in self._done:
-            scale = self._constant(f"{tensor}.scale", scale_of(amax))
+            scale = self._constant(f"{tensor}.scale", self._scale(amax))
             if not self._zero:
                 self._zero = self._constant("int8_zero", np.int8(0))
             levels = self._names.new(f"{tensor}.int8")
@@ -109,6 +119,11 @@ class _Writer:
             self._done[key] = self._names.new(f"{entry.tensor}.dequantized")
             self._add("DequantizeLinear", entry.tensor, inputs, self._done[key], axis=entry.axis)
         return self._done[key]
+
+    def _scale(self, amax: float) -> Array:
+        scale = scale_of(amax)
+        fitting = None if self._half is None else half_scale(scale, self._half)
+        return scale if fitting is None else fitting
 
     def _constant(self, name: str, value: Array | np.int8) -> str:
         name = self._names.new(name)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from onnx import ModelProto
 
-from edge_runtime.config import BuildConfig, Effort
+from edge_runtime.config import BuildConfig, CpuMode, Effort
 from edge_runtime.data import Samples
 from edge_runtime.errors import ConfigError, ModelError
 from edge_runtime.model import Model
 from edge_runtime.precision.bias import correct_bias
 from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.carried import PRODUCTS
 from edge_runtime.precision.equalize import apply_scales
+from edge_runtime.precision.fast_cpu import fast_form
 from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.half_ranges import half_tensors
+from edge_runtime.precision.half_types import HALF_TYPES
+from edge_runtime.precision.heap import compact, release_memory
+from edge_runtime.precision.high_precision import lower_rest
 from edge_runtime.precision.int8 import MIN_OPSET, quantize
 from edge_runtime.precision.placement import Placement, place
 from edge_runtime.precision.prepare import prepare
-from edge_runtime.precision.report import report_of
+from edge_runtime.precision.report import Intent, count_weights, report_of
 from edge_runtime.precision.rewritten import Rewritten, serialise
 from edge_runtime.precision.rounding import round_weights
 from edge_runtime.precision.weights import quantize_weights
 from edge_runtime.progress import Progress, silent
+
+_NO_FORM = "its operator has no INT8 form"
 
 
 def prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placement]:
@@ -31,7 +40,8 @@ def prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placeme
         ModelError: It is quantized already, or nothing in it can be INT8.
         ConfigError: `config.exclude` names a node that does not exist.
     """
-    proto = prepare(model, min_opset=MIN_OPSET)
+    half = HALF_TYPES.get(config.high_precision)
+    proto = prepare(model, min_opset=half.quantized_opset if half is not None else MIN_OPSET)
     if any("QuantizeLinear" in node.op_type for node in proto.graph.node):
         raise ModelError(
             f"{model.name} is quantized already. Build it with --precision fp32, which keeps its "
@@ -76,7 +86,16 @@ def quantize_model(
     cache.check(model.digest, needed)
     amax = {name: bounds.amax for name, bounds in cache.ranges.items()}
     apply_scales(proto, cache.equalization)
-    weights = quantize_weights(Graph(proto), placement)
+    proto = compact(proto)
+    release_memory()
+    half = HALF_TYPES.get(config.high_precision)
+    counts = count_weights(graph := Graph(proto))
+    kept = {n.name: _NO_FORM for n in graph.nodes if n.name in counts and n.op_type not in PRODUCTS}
+    kept.update(placement.kept)
+    fast = twin = None
+    if config.cpu_mode is CpuMode.FAST:
+        fast = fast_form(proto, placement, amax, cache.means)
+    weights = nearest = quantize_weights(Graph(proto), placement, half=half)
     if config.calibration.effort is Effort.HIGH:
         if samples is None:
             raise ConfigError(
@@ -85,20 +104,30 @@ def quantize_model(
             )
         weights = round_weights(proto, placement, amax, weights, samples, progress)
     corrected = correct_bias(proto, placement, weights, cache.means)
-    quantize(proto, placement, amax, weights)
-    layers = {weight.node for weight in placement.weights}
-    report = report_of(config, proto, layers, placement.kept)
+    watched = half_tensors(Graph(proto), half) if half is not None else ()
+    quantize(proto, placement, amax, weights, half=half)
+    if half is None:
+        report = report_of(config, proto, Intent(counts, kept))
+    else:
+        rest = lower_rest(proto, half, cache, watched=watched, layers=counts)
+        twin = serialise(rest.twin, model)
+        report = report_of(config, proto, Intent(counts, kept, rest.full, rest.lowered))
+        report["ranges_checked_on"] = rest.checked_on
     report.update(_calibration_report(cache, needed, corrected))
-    return Rewritten(serialise(proto, model), None, report, cache)
+    keys = {entry.node: (entry.tensor, entry.axis) for entry in placement.weights}
+    report["rounded"] = sorted(n for n, key in keys.items() if weights[key] is not nearest[key])
+    return Rewritten(serialise(proto, model), twin, report, cache, fast)
 
 
 def _calibration_report(
     cache: CalibrationCache, needed: set[str], corrected: list[str]
 ) -> dict[str, Any]:
+    methods = Counter(cache.ranges[name].method for name in needed if cache.ranges[name].method)
     return {
         "always_zero": sorted(name for name in needed if cache.ranges[name].amax == 0.0),
         "calibration": {"method": cache.method, "samples": cache.samples},
         "equalized": sorted(cache.equalization),
         "bias_corrected": sorted(corrected),
         "findings": list(cache.findings),
+        "methods": dict(sorted(methods.items())),
     }

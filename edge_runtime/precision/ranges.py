@@ -2,11 +2,13 @@
 
 Quantization is symmetric: scale = amax / 127, q = clip(round(x / scale), -127, 127). All methods
 take values as spread evenly inside each of the histogram's narrow bins.
+
+The divergence alone is no safe guide: on spiky histograms and those of few values, a range that
+cuts off much of the distribution may resemble what is left best. So `entropy` chooses only among
+the ranges whose squared error is at most a quarter of a decibel above the least.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -15,12 +17,19 @@ from edge_runtime.precision.histogram import Floats, Histogram
 
 LEVELS = 127
 _COARSE = 0.5 ** (np.arange(12 * 8) / 8)  # Candidates an eighth of an octave apart, down to 2**-12.
-_MOST_CLIPPED = 0.005
 _FINE = 0.5 ** (np.arange(-7, 8) / 64)
+_NEAR = 0.5 ** (np.arange(-32, 33) / 32)
+_SLACK = 1.06
 
 
 def choose_amax(histogram: Histogram, config: CalibrationConfig) -> float:
-    """The absolute value that the largest quantized level stands for; 0.0 for a tensor of zeros."""
+    """The absolute value that the largest quantized level stands for; 0.0 for a tensor of zeros.
+
+    Args:
+        histogram: What was seen of the tensor.
+        config: The method; not `AUTO`, which needs more than a histogram.
+    """
+    assert config.method is not CalibrationMethod.AUTO
     if config.method is CalibrationMethod.MAX or histogram.amax == 0.0:
         return histogram.amax
     lower, upper, counts = histogram.bins()
@@ -28,8 +37,13 @@ def choose_amax(histogram: Histogram, config: CalibrationConfig) -> float:
         return histogram.amax
     if config.method is CalibrationMethod.PERCENTILE:
         return _percentile(config.percentile, lower, upper, counts)
-    cost = squared_error if config.method is CalibrationMethod.MSE else divergence
-    return _search(cost, histogram.amax, lower, upper, counts)
+    best = _least_error(histogram.amax, lower, upper, counts)
+    if config.method is CalibrationMethod.MSE:
+        return best
+    limit = _SLACK * squared_error(best, lower, upper, counts)
+    near = [amax for amax in _NEAR * best if amax <= histogram.amax]
+    near = [amax for amax in near if squared_error(amax, lower, upper, counts) <= limit]
+    return float(min(near, key=lambda amax: divergence(amax, lower, upper, counts)))
 
 
 def squared_error(amax: float, lower: Floats, upper: Floats, counts: Floats) -> float:
@@ -73,8 +87,7 @@ def divergence(amax: float, lower: Floats, upper: Floats, counts: Floats) -> flo
     P is the distribution of the values with all that lies beyond the range moved into the last
     level; Q spreads each level's own share evenly over the level. Zeros quantize exactly and count
     in neither. The bins are narrower than the levels wherever the range ends, so a short range
-    never wins for want of resolution. The other way to collapse, a range so short that nearly
-    everything is clipped into one level, which then stands for itself, costs infinity.
+    never wins for want of resolution.
     """
     scale = amax / LEVELS
     total = counts.sum()
@@ -84,8 +97,6 @@ def divergence(amax: float, lower: Floats, upper: Floats, counts: Floats) -> flo
     below = np.interp(edges, knots, cumulative, left=0.0)
     level = np.diff(np.concatenate([[0.0], below])) / total  # Share of values in levels 0 to 127.
     beyond = 1.0 - level.sum()
-    if beyond > _MOST_CLIPPED:
-        return np.inf
     width = np.full(level.size, scale)
     width[0] = scale / 2
     inside = upper <= edges[-1]
@@ -106,17 +117,11 @@ def _xlogy(share: float, width: float) -> float:
     return share * float(np.log(share / width)) if share > 0 else 0.0
 
 
-def _search(
-    cost: Callable[[float, Floats, Floats, Floats], float],
-    amax: float,
-    lower: Floats,
-    upper: Floats,
-    counts: Floats,
-) -> float:
-    """The range with the least cost: a pass over 12 octaves on merged bins, then a fine one."""
+def _least_error(amax: float, lower: Floats, upper: Floats, counts: Floats) -> float:
+    """The range of the least squared error: 12 octaves on merged bins, then a finer search."""
     first = np.flatnonzero(np.diff(np.floor(np.log2(lower) * 64), prepend=-np.inf))
     last = np.append(first[1:], lower.size) - 1
     merged = lower[first], upper[last], np.add.reduceat(counts, first)
-    best = float(min(_COARSE * amax, key=lambda candidate: cost(candidate, *merged)))
+    best = float(min(_COARSE * amax, key=lambda candidate: squared_error(candidate, *merged)))
     fine = [candidate for candidate in _FINE * best if candidate <= amax]
-    return float(min(fine, key=lambda candidate: cost(candidate, lower, upper, counts)))
+    return float(min(fine, key=lambda candidate: squared_error(candidate, lower, upper, counts)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto
-
 from edge_runtime.config import BuildConfig, Precision
 from edge_runtime.data import Samples
 from edge_runtime.errors import ConfigError
@@ -12,13 +10,13 @@ from edge_runtime.precision.calibration import calibrate_model
 from edge_runtime.precision.calibration_cache import CalibrationCache
 from edge_runtime.precision.calibrator import Observer
 from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.half import HALF_TYPES, to_half
-from edge_runtime.precision.half_ranges import half_tensors, keep_full
-from edge_runtime.precision.histogram import Histogram
+from edge_runtime.precision.half import half_and_twin, why_full
+from edge_runtime.precision.half_ranges import keep_full, peak_counters
+from edge_runtime.precision.half_types import HALF_TYPES
 from edge_runtime.precision.placement import check_names
 from edge_runtime.precision.prepare import prepare
 from edge_runtime.precision.quantization import prepare_int8, quantize_model
-from edge_runtime.precision.report import report_of
+from edge_runtime.precision.report import Intent, count_weights, report_of
 from edge_runtime.precision.rewritten import Rewritten, serialise
 from edge_runtime.progress import Progress, silent
 
@@ -68,8 +66,10 @@ def rewrite(
         if samples is not None:
             raise ConfigError("Calibration data does nothing for fp32; leave it out.")
         proto = prepare(model, min_opset=0)
-        check_names(Graph(proto), config.exclude)
-        return Rewritten(serialise(proto, model), None, report_of(config, proto, set(), {}))
+        graph = Graph(proto)
+        check_names(graph, config.exclude)
+        report = report_of(config, proto, Intent(count_weights(graph)))
+        return Rewritten(serialise(proto, model), None, report)
     return _half(model, config, samples, progress)
 
 
@@ -80,18 +80,18 @@ def _half(
     proto = prepare(model, min_opset=half.min_opset)
     graph = Graph(proto)
     check_names(graph, config.exclude)
-    histograms = None
+    peaks = {}
     if samples is not None:
-        counters = {name: Histogram(skip_infinity=True) for name in half_tensors(graph, half)}
-        observer = Observer(proto, counters)
-        histograms = observer.run(samples, total=len(samples), progress=progress)
+        observer = Observer(proto, peak_counters(graph, config.precision))
+        seen = observer.run(samples, total=len(samples), progress=progress)
+        peaks = {name: peak.amax for name, peak in seen.items()}
         del observer
-    kept = keep_full(graph, half, histograms)
+    kept = keep_full(graph, half, peaks)
     kept.update(dict.fromkeys(config.exclude, "excluded"))
-    twin = ModelProto()
-    twin.CopyFrom(proto)
-    lowered = to_half(proto, half, kept, twin=False)
-    to_half(twin, half, kept, twin=True)
-    report = report_of(config, proto, lowered, kept)
+    weights = count_weights(graph)
+    reasons = {node.name: why_full(graph, node, half) for node in graph.nodes}
+    lowered, twin = half_and_twin(proto, half, kept)
+    kept.update({name: reasons[name] for name in weights if reasons[name] and name not in kept})
+    report = report_of(config, proto, Intent(weights, kept, lowered=lowered))
     report["ranges_checked_on"] = len(samples) if samples is not None else 0
     return Rewritten(serialise(proto, model), serialise(twin, model), report)

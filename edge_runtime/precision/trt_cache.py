@@ -121,8 +121,15 @@ class TrtCache:
             algorithm: The calibrator that is to read it.
 
         Raises:
-            CalibrationCacheError: A name or a range cannot be written.
+            CalibrationCacheError: A name or a range cannot be written, or channels were equalized:
+                the ranges are then those of another graph than TensorRT would read them for.
         """
+        if cache.equalization:
+            raise CalibrationCacheError(
+                f"The channels of {len(cache.equalization)} tensors were equalized, so the ranges "
+                "are not those of the ONNX file that TensorRT reads its cache for. Calibrate with "
+                "--no-equalize for that."
+            )
         scales = {name: bounds.amax / 127 for name, bounds in sorted(cache.ranges.items())}
         return cls(version, algorithm, scales)
 

@@ -10,11 +10,17 @@ import numpy as np
 
 from edge_runtime.errors import ModelError
 from edge_runtime.precision.graph import Graph
+from edge_runtime.precision.half_scales import half_scale
+from edge_runtime.precision.half_types import HalfType
 from edge_runtime.precision.placement import Placement, Weight
 from edge_runtime.precision.ranges import LEVELS
 from edge_runtime.tensors import Array
 
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+_DEAD = 2.0**-24
+"""A channel so much smaller than the largest of its tensor is dead, as batch normalisation leaves
+some: half precision need not hold it well."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ Weights: TypeAlias = Mapping[WeightKey, QuantizedWeight]
 
 
 def quantize_weights(
-    graph: Graph, placement: Placement, *, levels: int = LEVELS
+    graph: Graph, placement: Placement, *, levels: int = LEVELS, half: HalfType | None = None
 ) -> dict[WeightKey, QuantizedWeight]:
     """Rounds every weight of a placement to its nearest level.
 
@@ -56,13 +62,15 @@ def quantize_weights(
         graph: The graph for which `placement` was made.
         placement: What becomes INT8.
         levels: The largest level: 127, or 63 for 7 bits.
+        half: The type of what is not INT8, if not FP32: scales are numbers of that type, but for
+            those of a weight that has channels too small for it.
 
     Raises:
         ModelError: A weight is NaN or infinite.
     """
     return {
         (entry.tensor, entry.axis): quantize_weight(
-            finite_weight(graph, entry), entry.axis, levels=levels
+            finite_weight(graph, entry), entry.axis, levels=levels, half=half
         )
         for entry in placement.weights
     }
@@ -84,13 +92,21 @@ def finite_weight(graph: Graph, entry: Weight) -> Array:
     return weight
 
 
-def quantize_weight(weight: Array, axis: int | None, *, levels: int = LEVELS) -> QuantizedWeight:
+def quantize_weight(
+    weight: Array, axis: int | None, *, levels: int = LEVELS, half: HalfType | None = None
+) -> QuantizedWeight:
     """Rounds an FP32 array; the scale is the largest absolute value / `levels`.
 
-    Where all is zero the scale is 1 / `levels`.
+    Where all is zero the scale is 1 / `levels`. With `half` it is near that, a number of the type,
+    if `half_scale` finds one for each channel.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis) if axis is not None else None
-    scale = scale_of(np.abs(weight).max(axis=others), levels=levels)
+    amax = np.abs(weight).max(axis=others)
+    scale = scale_of(amax, levels=levels)
+    if half is not None:
+        dead = float(amax.max()) / levels * _DEAD
+        fitting = half_scale(scale, half, levels=levels, negligible=dead)
+        scale = scale if fitting is None else fitting
     shaped = scale.reshape(along(weight.ndim, axis)) if axis is not None else scale
     rounded = np.clip(np.rint(weight / shaped), -levels, levels).astype(np.int8)
     return QuantizedWeight(rounded, scale, axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,26 @@ from edge_runtime.backends.base import Engine
 from edge_runtime.backends.registry import Choice
 from edge_runtime.building import build
 from edge_runtime.bundle import Bundle
-from edge_runtime.config import BuildConfig
+from edge_runtime.config import BuildConfig, CpuMode
 from edge_runtime.session import Session
 from tests import models
 
-BACKENDS = ("cpu",)
-"""Backends that this machine runs; a new one joins here."""
+BACKENDS = ("cpu", "cpu fast", "openvino", "openvino fast")
+"""Backends that this machine runs, and modes of theirs; a new one joins here."""
 
 NOISE_FLOOR = {"fp32": 110.0, "fp16": 55.0, "bf16": 35.0, "int8": 25.0}
 """The least signal to noise, in dB, of a precision against FP32; far below what it reaches."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Drops the mode `fast` of bundles that have no such mode."""
+    items[:] = [item for item in items if not _is_fast_float(item)]
+
+
+def _is_fast_float(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    case, precision = parameters.get("case"), parameters.get("bundle")
+    return case in BACKENDS and case.endswith(" fast") and precision != "int8"
 
 
 def network() -> ModelProto:
@@ -56,15 +68,17 @@ def feeds(seed: int, batch: int = 2, side: int = 8) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Case:
-    """A bundle, the backend that runs it, and how close it comes to FP32."""
+    """A bundle, the backend and mode that run it, and how close it comes to FP32."""
 
     bundle: Bundle
     backend: str
+    cpu_mode: CpuMode
     noise_floor: float
 
     def engine(self) -> Engine:
         """A new engine."""
-        return registry.open_engine(self.bundle, Choice(self.backend, None, ()), threads=1)
+        choice = Choice(self.backend, None, ())
+        return registry.open_engine(self.bundle, choice, threads=1, cpu_mode=self.cpu_mode)
 
     def session(self, contexts: int = 1) -> Session:
         """A new session."""
@@ -76,15 +90,20 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The bundle in one precision, with no plan: what a backend needs besides is its own matter."""
     folder: Path = tmp_path_factory.mktemp(request.param)
     (folder / "net.onnx").write_bytes(network().SerializeToString())
-    config = BuildConfig(precision=request.param, backend="cpu")
+    cpu_mode = "fast" if request.param == "int8" else "exact"
+    config = BuildConfig(precision=request.param, backend="cpu", cpu_mode=cpu_mode)
     samples = None if request.param == "fp32" else [feeds(seed) for seed in range(100, 108)]
     return build(folder / "net.onnx", config, output=folder / "net.edge", calibration=samples)
 
 
 @pytest.fixture(params=BACKENDS)
 def case(request: pytest.FixtureRequest, bundle: Bundle) -> Case:
-    """The bundle on one backend."""
-    return Case(bundle, request.param, NOISE_FLOOR[bundle.precision.value])
+    """The bundle on one backend, in one of its modes."""
+    backend, _, mode = request.param.partition(" ")
+    if backend == "openvino" and find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    cpu_mode = CpuMode(mode or "exact")
+    return Case(bundle, backend, cpu_mode, NOISE_FLOOR[bundle.precision.value])
 
 
 @pytest.fixture

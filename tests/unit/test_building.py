@@ -17,6 +17,7 @@ from edge_runtime.building import build, calibrate
 from edge_runtime.bundle import Bundle
 from edge_runtime.config import BuildConfig, CalibrationConfig
 from edge_runtime.data import ImageFolder
+from edge_runtime.data.evaluation import Evaluation
 from edge_runtime.errors import (
     BuildError,
     BundleError,
@@ -279,6 +280,94 @@ def test_calibration_takes_its_method_from_the_settings(bench: Bench) -> None:
     config = BuildConfig(calibration=CalibrationConfig("max"))
     assert calibrate(bench.model, bench.samples, config).method == "max"
     assert calibrate(read_model(bench.model), bench.samples).method == "mse"
+
+
+# A guard.
+
+
+def guarded(budget: object = "20dB", metric: str = "sqnr", **settings: object) -> BuildConfig:
+    guard = {"max_drop": budget, "metric": metric}
+    return BuildConfig(precision="int8", backend="cpu", guard=guard, **settings)
+
+
+def test_a_guarded_bundle_says_how_it_was_judged(bench: Bench) -> None:
+    held = [models.feeds(NETS["residual"](), seed, batch=1) for seed in range(5, 9)]
+    bundle = bench.build(guarded(), evaluation=held)
+    guard = bundle.manifest.precision["guard"]
+    assert (guard["samples"], guard["kept"]) == (4, [])
+    assert guard["held_out"] == "4 samples in memory, given for this"
+    assert 0 < guard["drop"] < 0.01
+    assert bundle.manifest.build_config == guarded()
+    assert bundle.manifest.data.samples == 3
+    # Not a byte differs from what is built without a guard that has nothing to do.
+    graph = bundle.read("graph.onnx")
+    assert bench.build(INT8).read("graph.onnx") == graph
+
+
+def test_calibration_does_not_see_what_it_is_judged_on(bench: Bench) -> None:
+    proto = NETS["residual"]()
+    bench.samples = [models.feeds(proto, seed, batch=1) for seed in range(8)]
+    bundle = bench.build(guarded())
+    assert "every fourth calibration sample" in bundle.manifest.precision["guard"]["held_out"]
+    assert bundle.manifest.data.samples == 6
+    assert bundle.manifest.precision["guard"]["samples"] == 2
+    rest = [feeds for index, feeds in enumerate(bench.samples) if index % 4 != 3]
+    bench.samples = rest
+    assert bench.build(INT8).read("calibration.json") == bundle.read("calibration.json")
+
+
+def test_what_is_judged_on_counts_for_the_result(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metric = tmp_path / "bench_metric.py"
+    metric.write_text("def f(outputs, labels):\n    return [1.0] * len(outputs)\n")
+    config = guarded(0.1, "python:bench_metric:f")
+    held = [models.feeds(NETS["residual"](), seed, batch=1) for seed in range(5, 9)]
+    seen = set()
+    evaluations = [
+        Evaluation(held, [1, 2, 3, 4]),
+        Evaluation(held, [1, 2, 3, 5]),
+        Evaluation(held),
+        Evaluation(held, limit=2),
+        held[:3],
+    ]
+    for evaluation in evaluations:
+        bench.build(config, evaluation=evaluation)
+        before = bench.state()
+        seen.add(before)
+        bench.build(config, evaluation=evaluation)
+        assert bench.state() == before
+    assert len(seen) == len(evaluations)
+    metric.write_text(metric.read_text() + "# Says something else.\n")
+    bench.build(config, evaluation=evaluations[-1])
+    assert bench.state() != before
+
+
+def test_a_budget_that_cannot_be_kept_writes_nothing(bench: Bench) -> None:
+    bench.build(FP32)
+    before = bench.state()
+    held = [models.feeds(NETS["residual"](), seed, batch=1) for seed in range(5, 9)]
+    with pytest.raises(BuildError, match="No INT8 form keeps sqnr within 0 %"):
+        bench.build(guarded(0), evaluation=held)
+    assert bench.state() == before
+
+
+def test_an_evaluation_without_a_guard_is_refused(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="no guard"):
+        bench.build(INT8, evaluation=bench.samples)
+
+
+def test_a_guard_without_data_is_refused(bench: Bench) -> None:
+    with pytest.raises(DataError, match="3 are too few"):
+        bench.build(guarded())
+    with pytest.raises(DataError, match="--eval-data"):
+        bench.build(guarded(), calibration=calibrate(bench.model, bench.samples))
+    with pytest.raises(ConfigError, match="INT8 needs calibration data"):
+        bench.build(guarded(), calibration=None, evaluation=bench.samples)
+    with pytest.raises(ConfigError, match="top1 needs labels"):
+        bench.build(guarded(0.1, "top1"), evaluation=bench.samples)
+    assert not bench.output.exists()
 
 
 # What is refused, with what was there left alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -195,3 +196,36 @@ def test_a_model_is_compared_as_it_is(save: Save) -> None:
     with open_any(save("a.onnx", scaler(2.0))) as session:
         assert session.backend == "cpu"
         assert [spec.name for spec in session.outputs] == ["y", "z"]
+
+
+def test_the_other_one_runs_in_the_mode_asked_for_and_the_reference_in_exact(
+    save: Save, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    data = [{"x": random.standard_normal((1, 16, 8, 8), dtype=np.float32)} for _ in range(3)]
+    config = BuildConfig(precision="int8", cpu_mode="fast", backend="cpu")
+    bundle = build(
+        save("net.onnx", NETS["residual"]()),
+        config,
+        output=tmp_path / "net.edge",
+        calibration=data,
+    ).path
+    [same] = compare(bundle, bundle, data).outputs.values()
+    assert same.equal
+    [near] = compare(bundle, bundle, data, cpu_mode="fast").outputs.values()
+    assert not near.equal
+    assert near.sqnr_db is not None
+    assert near.sqnr_db > 20
+    with pytest.raises(
+        ConfigError, match=r"net\.onnx is none\. Build one with: .*--cpu-mode fast$"
+    ):
+        compare(bundle, tmp_path / "net.onnx", data, cpu_mode="fast")
+    with pytest.raises(ConfigError, match="it must be cpu or openvino"):
+        compare(bundle, bundle, data, device="tensorrt")
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_the_other_one_may_run_on_openvino(save: Save) -> None:
+    path = save("scaler.onnx", scaler(3.0))
+    figures = compare(path, path, samples(), device="openvino").outputs["y"]
+    assert figures.max_error < 1e-5

@@ -231,7 +231,7 @@ def test_an_npy_feeds_a_single_input(tmp_path: Path) -> None:
         ({"x": rows(4)[0]}, r"\[4\].*float32\[2, 4\]"),
         ({"x": np.float32(1)}, r"'x'.*\[\]"),
         ({"y": rows(4)}, "arrays y;.*inputs are x"),
-        ({"x": rows(4), "labels": np.zeros(2)}, "x, labels"),
+        ({"x": rows(4), "other": np.zeros(2)}, "x, other"),
         ({"x": np.array([None])}, "cannot be read"),
     ],
 )
@@ -399,3 +399,19 @@ def test_a_limit_below_one_is_refused(tmp_path: Path) -> None:
     for source, preprocessing in ((tmp_path, PIXELS), ([{"x": rows(2)}], None)):
         with pytest.raises(ConfigError, match="limit"):
             open_samples(source, [IMAGE], preprocessing=preprocessing, limit=0)
+
+
+def test_samples_are_read_for_their_digest_once_and_a_part_has_its_own() -> None:
+    class Counted:
+        reads = 0
+
+        def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+            for index in range(4):
+                Counted.reads += 1
+                yield {"x": np.full((1, 2), index, np.float32)}
+
+    samples = open_samples(Counted(), [TensorSpec("x", "float32", (1, 2))])
+    before = Counted.reads
+    assert samples.digest() == samples.digest()
+    assert Counted.reads == before + 4
+    assert samples.take([0, 2]).digest() != samples.digest()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import doctor
+from edge_runtime.backends import registry
+from edge_runtime.cli.options import DEVICES
 from edge_runtime.doctor import diagnose
 
 
@@ -61,6 +63,41 @@ def test_opencv_without_metadata_counts_as_installed(
     diagnosis = diagnose()
     assert diagnosis.versions["opencv"] == "unknown"
     assert "vision" not in "".join(diagnosis.advice)
+
+
+@pytest.mark.parametrize(
+    ("field", "flags", "dot_products"),
+    [
+        ("flags", "avx2 avx512f", ()),
+        ("flags", "avx2 avx512_vnni", ("avx512_vnni",)),
+        ("flags", "avx2 avx_vnni amx_int8", ("avx_vnni", "amx_int8")),
+        ("Features", "asimd fphp", ()),  # As the Cortex-A57 of the first Jetson Nano.
+        ("Features", "asimd asimddp", ("asimddp",)),
+        ("Features", "asimd asimddp i8mm", ("asimddp", "i8mm")),
+    ],
+)
+def test_it_says_which_int8_arithmetic_is_safe_on_this_cpu(
+    tmp_path: Path, field: str, flags: str, dot_products: tuple[str, ...]
+) -> None:
+    lay(tmp_path, "proc/cpuinfo", f"processor\t: 0\n{field}\t\t: {flags}\n")
+    said = diagnose(tmp_path).int8
+    assert "safe in mode exact" in said
+    assert "mode fast" in said
+    assert ("in 32 bits" in said) is bool(dot_products)
+    assert ("saturate" in said) is (not dot_products)
+    assert all(name in said for name in dot_products)
+
+
+def test_it_says_whether_openvino_is_installed(
+    without: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    without.add("openvino")
+    diagnosis = diagnose()
+    assert diagnosis.versions["openvino"] is None
+    backend = next(entry for entry in diagnosis.backends if entry.name == "openvino")
+    assert not backend.can_run
+    assert "pip install 'edge-runtime[openvino]'" in backend.reason
 
 
 @pytest.mark.parametrize("flags", ["avx2", "avx2 avx_vnni"])
@@ -157,7 +194,7 @@ def test_each_link_that_is_missing_is_named_with_what_mends_it(
 def test_nothing_is_imported_for_it() -> None:
     code = (
         "import sys; from edge_runtime.doctor import diagnose; diagnose(); "
-        "print({'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx_bindings', 'pycuda',"
+        "print({'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'tensorrt_rtx_bindings', 'pycuda',"
         " 'cuda.bindings'} & sys.modules.keys())"
     )
     result = subprocess.run(
@@ -174,7 +211,7 @@ def test_on_an_unknown_jetson_linux_it_says_so(tmp_path: Path) -> None:
 def test_json_holds_all_of_it() -> None:
     diagnosis = diagnose()
     plain = json.loads(json.dumps(diagnosis.to_json()))
-    assert set(plain) == {"board", "python", "versions", "backends", "advice"}
+    assert set(plain) == {"board", "python", "versions", "int8", "backends", "advice"}
     assert plain["versions"] == diagnosis.versions
-    assert {backend["name"] for backend in plain["backends"]} == {"cpu", "tensorrt", "tensorrt-rtx"}
+    assert {backend["name"] for backend in plain["backends"]} == {*DEVICES} - {"auto"}
     assert plain["board"]["architecture"] == diagnosis.board.architecture

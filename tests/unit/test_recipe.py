@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.config import BuildConfig, CalibrationConfig, ShapeRange
+from edge_runtime.data.evaluation import Evaluation
 from edge_runtime.errors import ConfigError
 from edge_runtime.gpu_config import TensorRTConfig
 from edge_runtime.recipe import Recipe, load_recipe
@@ -24,12 +25,25 @@ precision = "int8"
 backend = "tensorrt-rtx"
 targets = ["sm87", "SM86"]
 exclude = ["/head/Softmax"]
+high_precision = "fp16"
+cpu_mode = "fast"
 
 [calibration]
 method = "percentile"
 percentile = 99.9
 data = "../pictures"
 limit = 128
+equalize = false
+bias_correction = false
+effort = "high"
+
+[guard]
+max_drop = "0.5%"
+metric = "top1"
+confident = true
+data = "held-out"
+labels = "labels.txt"
+limit = 500
 
 [preprocessing]
 size = [480, 640]
@@ -67,7 +81,16 @@ sha256 = "{SHA256}"
 
 COMPLETE_BUILD = {
     "precision": "int8",
-    "calibration": {"method": "percentile", "percentile": 99.9},
+    "calibration": {
+        "method": "percentile",
+        "percentile": 99.9,
+        "equalize": False,
+        "bias_correction": False,
+        "effort": "high",
+    },
+    "high_precision": "fp16",
+    "cpu_mode": "fast",
+    "guard": {"max_drop": 0.005, "metric": "top1", "confident": True},
     "profiles": [
         {"images": "1x480x640x3,4x480x640x3,8x480x640x3", "sizes": "2x2,2x2,2x2"},
     ],
@@ -125,6 +148,7 @@ def test_a_recipe_that_says_everything(tmp_path: Path) -> None:
         limit=128,
         model=tmp_path / "model.onnx",
         model_digest=f"sha256:{SHA256}",
+        evaluation=Evaluation(tmp_path / "held-out", tmp_path / "labels.txt", 500),
     )
 
 
@@ -190,6 +214,11 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         workspace = "much"
         tf32 = "yes"
         strict_precision = true
+        [guard]
+        max_drop = "half"
+        metric = "top5"
+        confident = 1
+        labels = ""
         [model]
         sha256 = "12"
         [calib]
@@ -214,6 +243,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
             "tensorrt.workspace",
             "tensorrt.tf32",
             "tensorrt.strict_precision",
+            "guard.max_drop",
+            "guard.metric",
+            "guard.confident",
+            "guard.labels",
             "model.path",
             "model.sha256",
             "calib",
@@ -235,6 +268,12 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("[calibration]\nlimit = 1.0", "calibration.limit"),
         ("[calibration]\nlimit = true", "calibration.limit"),
         ("build = 3", "build"),
+        ('[build]\ncpu_mode = "fast"\nprecision = "fp16"', "build"),
+        ('[build]\nprecision = "int8"\n[guard]\nmetric = "top1"', "guard.max_drop"),
+        ('[build]\nprecision = "int8"\n[guard]\nmax_drop = true', "guard.max_drop"),
+        ('[build]\nprecision = "int8"\n[guard]\nmax_drop = 0.1\nlimit = 3', "guard"),
+        ('[build]\nprecision = "fp16"\n[guard]\nmax_drop = 0.1', "guard"),
+        ("[guard]\nmax_drop = 0.1", "guard"),
     ],
 )
 def test_settings_of_the_wrong_kind_or_that_contradict(
@@ -266,7 +305,10 @@ scalars = st.one_of(
 )
 values = scalars | st.lists(scalars, max_size=4)
 names = st.sampled_from(
-    ["precision", "targets", "method", "percentile", "limit", "size", "scale", "mean", "sha256"]
+    [
+        *("precision", "targets", "method", "percentile", "limit", "size", "scale", "mean"),
+        *("sha256", "max_drop", "metric"),
+    ]
 )
 
 
@@ -280,7 +322,9 @@ def toml(value: object) -> str:
 
 @given(
     st.dictionaries(
-        st.sampled_from(["build", "calibration", "preprocessing", "profile", "tensorrt", "model"]),
+        st.sampled_from(
+            ["build", "calibration", "preprocessing", "profile", "tensorrt", "model", "guard"]
+        ),
         st.dictionaries(names, values, max_size=4),
         max_size=4,
     )

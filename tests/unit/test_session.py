@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import edge_runtime
+from edge_runtime.backends.cpu import open_session
+from edge_runtime.bundle import CPU_FAST_GRAPH
 from edge_runtime.errors import (
     BackendUnavailableError,
     BundleError,
@@ -288,3 +290,50 @@ def test_what_is_no_bundle_does_not_open(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.edge").write_bytes(damaged)
     with pytest.raises(BundleError):
         load(tmp_path / "damaged.edge")
+
+
+# How a CPU runs INT8.
+
+
+def int8_bundle(folder: Path, cpu_mode: str) -> edge_runtime.Bundle:
+    proto = NETS["residual"]()
+    (folder / "net.onnx").write_bytes(proto.SerializeToString())
+    config = edge_runtime.BuildConfig(precision="int8", cpu_mode=cpu_mode, backend="cpu")
+    return edge_runtime.build(
+        folder / "net.onnx",
+        config,
+        output=folder / f"{cpu_mode}.edge",
+        calibration=[picture(seed) for seed in range(4)],
+    )
+
+
+def picture(seed: int) -> Feeds:
+    random = np.random.default_rng(seed)
+    return {"x": random.standard_normal((1, 16, 8, 8), dtype=np.float32)}
+
+
+def test_fast_runs_the_second_graph_and_exact_the_first(tmp_path: Path) -> None:
+    bundle = int8_bundle(tmp_path, "fast")
+    with load(bundle) as plain, load(bundle, cpu_mode="exact") as exact:
+        expected = plain.run(picture(9))
+        for name, values in exact.run(picture(9)).items():
+            np.testing.assert_array_equal(values, expected[name])
+    with load(bundle, cpu_mode="fast", threads=1) as fast:
+        assert fast.backend == "cpu"
+        for name, values in fast.run(picture(9)).items():
+            error = np.linalg.norm(values - expected[name]) / np.linalg.norm(expected[name])
+            assert 0 < error < 0.1, name
+    direct = open_session(bundle.read(CPU_FAST_GRAPH), exact=False)
+    with load(bundle, cpu_mode="fast") as fast:
+        for name, values in fast.run(picture(9)).items():
+            np.testing.assert_array_equal(values, direct.run([name], picture(9))[0])
+
+
+def test_fast_is_refused_where_it_is_not_there(tmp_path: Path) -> None:
+    bundle = int8_bundle(tmp_path, "exact")
+    with pytest.raises(BackendUnavailableError, match=r"Build it again, with: .* --cpu-mode fast$"):
+        load(bundle, cpu_mode="fast")
+    with pytest.raises(ConfigError, match="device 'tensorrt-rtx' is no CPU"):
+        load(bundle, device="tensorrt-rtx", cpu_mode="fast")
+    with pytest.raises(ConfigError, match="cpu_mode is 'quick'; it must be one of exact, fast"):
+        load(bundle, cpu_mode="quick")

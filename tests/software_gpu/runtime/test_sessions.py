@@ -214,12 +214,16 @@ def loaded(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
     plan = bench.plan(affine(), [BATCHES])
     real = registry.choose, registry.open_engine
 
-    def choose(bundle: Any, device: str, gpu: GpuConfig) -> Choice:
-        return real[0](bundle, device, gpu) if device == "cpu" else Choice("tensorrt", "plan", ())
+    def choose(bundle: Any, device: str, *settings: Any) -> Choice:
+        return (
+            real[0](bundle, device, *settings)
+            if device == "cpu"
+            else Choice("tensorrt", "plan", ())
+        )
 
-    def open_engine(bundle: Any, choice: Choice, *, threads: int, gpu: GpuConfig) -> Any:
+    def open_engine(bundle: Any, choice: Choice, *, gpu: GpuConfig, **settings: Any) -> Any:
         if choice.plan is None:
-            return real[1](bundle, choice, threads=threads, gpu=gpu)
+            return real[1](bundle, choice, gpu=gpu, **settings)
         return TensorRTRuntime(bench.trt, bench.device, gpu).load(plan.data, key=plan.key)
 
     monkeypatch.setattr(registry, "choose", choose)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.backends import registry
 from edge_runtime.backends.base import PlanKey
 from edge_runtime.backends.registry import availability, choose, find_plan
 from edge_runtime.bundle import Bundle, Manifest, write_bundle
 from edge_runtime.bundle.manifest import ModelRecord
-from edge_runtime.config import BuildConfig, digest
+from edge_runtime.config import BuildConfig, CpuMode, digest
 from edge_runtime.errors import BackendUnavailableError, ConfigError
 from edge_runtime.gpu_config import GpuConfig
 from edge_runtime.tensors import TensorSpec
@@ -66,7 +67,9 @@ def test_auto_takes_the_cpu_here_and_says_why_not_better(tmp_path: Path) -> None
     choice = choose(bundle(tmp_path, ELSEWHERE), "auto", GpuConfig())
     assert (choice.backend, choice.plan) == ("cpu", None)
     names = [reason.split()[0] for reason in choice.passed_over]
-    assert names == [entry.name for entry in availability() if entry.name != "cpu"]
+    assert names == ["tensorrt", "tensorrt-rtx"]
+    # What auto never takes stands behind what it always can.
+    assert [entry.name for entry in availability()] == [*names, "cpu", "openvino"]
     assert all("was passed over: " in reason for reason in choice.passed_over)
 
 
@@ -78,3 +81,24 @@ def test_a_device_asked_for_by_name_is_used_or_refused(tmp_path: Path) -> None:
         choose(made, "tensorrt", GpuConfig())
     with pytest.raises(ConfigError, match="device is 'gpu'"):
         choose(made, "gpu", GpuConfig())
+
+
+def test_openvino_is_taken_by_name_and_refused_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bundle(tmp_path)
+    monkeypatch.setattr(registry, "find_spec", lambda name: object())
+    assert choose(made, "openvino", GpuConfig()).backend == "openvino"
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(BackendUnavailableError, match=r"pip install 'edge-runtime\[openvino\]'"):
+        choose(made, "openvino", GpuConfig())
+
+
+def test_the_fast_mode_is_for_a_cpu_and_a_bundle_that_has_it(tmp_path: Path) -> None:
+    made = bundle(tmp_path)
+    with pytest.raises(ConfigError, match="cpu_mode is fast, and device 'tensorrt' is no CPU"):
+        choose(made, "tensorrt", GpuConfig(), CpuMode.FAST)
+    for device in ("auto", "cpu", "openvino"):
+        words = r"no graph for cpu_mode fast.*edge-runtime build relu.onnx .*--cpu-mode fast$"
+        with pytest.raises(BackendUnavailableError, match=words):
+            choose(made, device, GpuConfig(), CpuMode.FAST)

@@ -33,6 +33,7 @@ CONTENTS = {
     "calibration.cache": b"TRT-100300-EntropyCalibration2\nimage: 3c010204\n",
     "graph.onnx": b"graph" * 1000,
     "cpu.onnx": b"c",
+    "cpu_fast.onnx": b"cf",
     "calibration.json": b"{}\n",
 }
 

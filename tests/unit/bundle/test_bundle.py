@@ -63,7 +63,7 @@ def test_what_was_written_is_there(bundle, manifest, contents) -> None:
 @settings(max_examples=40)
 @given(
     st.dictionaries(
-        st.sampled_from(["cpu.onnx", "calibration.json", "calibration.cache"]),
+        st.sampled_from(["cpu.onnx", "cpu_fast.onnx", "calibration.json", "calibration.cache"]),
         st.binary(min_size=1, max_size=9000),
     ),
     st.dictionaries(

@@ -112,9 +112,9 @@ def test_build_settings_of_a_newer_edge_runtime_do_not_keep_it_from_opening(whol
 
 
 def test_a_newer_schema_is_named_before_its_unknown_keys(whole) -> None:
-    whole["schema"] = 3
+    whole["schema"] = 4
     whole["signature"] = "?"
-    assert "made by a newer edge_runtime (schema 3; this one reads 2)" in refusal(whole)
+    assert "made by a newer edge_runtime (schema 4; this one reads 3)" in refusal(whole)
 
 
 def test_an_older_schema_is_named_before_the_keys_it_lacks(whole) -> None:
@@ -122,7 +122,7 @@ def test_an_older_schema_is_named_before_the_keys_it_lacks(whole) -> None:
     for plan in whole["plans"]:
         del plan["traits"], plan["settings"], plan["verdict"]
     said = refusal(whole)
-    assert "made by an older edge_runtime (schema 1; this one reads 2)" in said
+    assert "made by an older edge_runtime (schema 1; this one reads 3)" in said
     assert "Build it again" in said
 
 

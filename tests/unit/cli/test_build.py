@@ -138,7 +138,7 @@ def test_all_mistakes_of_a_recipe_are_said(run, folder: Path) -> None:
         ([*FP32, "--exclude", "node_linear"], "--exclude does nothing for fp32"),
         ([*FP32, "--method", "max"], "--method is for int8, not for fp32"),
         ([*FP32, "--limit", "3"], "--limit needs --calibration-data"),
-        ([*INT8, "--percentile", "99"], "--percentile is for --method percentile, not for mse"),
+        ([*INT8, "--percentile", "99"], "--percentile is for --method percentile or auto, not mse"),
         ([*INT8, "--method", "percentile", "--percentile", "0"], "--percentile"),
         ([*INT8, "--calibration-data", "pictures", "--limit", "0"], "--limit"),
         ([*FP32, "--shape", "1x1x16x16"], "is not NAME=MIN,OPT,MAX"),

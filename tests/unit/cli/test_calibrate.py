@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edge_runtime.precision.calibration_cache import CalibrationCache
+from tests.models import Net
 
+ORIGINAL = ("calibrate", "model.onnx", "--data", "calibration.npz", "--no-equalize")
 CALIBRATE = ("calibrate", "model.onnx", "--data", "calibration.npz")
 
 
@@ -34,8 +39,65 @@ def test_options_reach_the_calibrator(run, folder: Path) -> None:
     assert cache.ranges.keys() - CalibrationCache.load("b.json").ranges.keys() == {"image"}
 
 
+def test_every_method_and_switch_reaches_the_calibrator(run, folder: Path) -> None:
+    result = run(*CALIBRATE, "--method", "auto", "--percentile", 90, "-o", "a.json")
+    assert result.exit_code == 0, result.stderr
+    cache = CalibrationCache.load("a.json")
+    assert cache.method == "auto"
+    assert {bounds.method for bounds in cache.ranges.values()} - {""}
+    assert "taken" in result.stdout
+    assert cache.means
+    run(*CALIBRATE, "-o", "b.json", "--no-equalize", "--no-bias-correction")
+    cache = CalibrationCache.load("b.json")
+    assert (dict(cache.equalization), dict(cache.means)) == ({}, {})
+
+
+def test_how_many_tensors_were_equalized_is_said(run, unequal: Path) -> None:
+    result = run("calibrate", unequal, "--data", "unequal.npz", "-o", "a.json")
+    assert result.exit_code == 0, result.stderr
+    count = len(CalibrationCache.load("a.json").equalization)
+    assert count
+    assert f"the channels of {count} tensor" in result.stdout
+
+
+def test_findings_are_printed(run, folder: Path) -> None:
+    result = run(*CALIBRATE, "--limit", 1, "-o", "a.json")
+    assert "Only 1 sample: ranges are what that one showed" in " ".join(result.stdout.split())
+    result = run(*CALIBRATE, "--limit", 1, "-o", "a.json", "--json")
+    assert json.loads(result.stdout)["findings"] == list(CalibrationCache.load("a.json").findings)
+
+
+def test_tensorrt_s_cache_of_equalized_channels_is_refused(run, unequal: Path) -> None:
+    arguments = ("calibrate", unequal, "--data", "unequal.npz", "-o", "a.json")
+    result = run(*arguments, "--trt-cache", "a.cache")
+    assert result.exit_code == 1
+    assert "--no-equalize" in result.stderr
+    assert not Path("a.json").exists()
+    assert not Path("a.cache").exists()
+    result = run(*arguments, "--trt-cache", "a.cache", "--no-equalize")
+    assert result.exit_code == 0, result.stderr
+    assert Path("a.cache").exists()
+
+
+@pytest.fixture
+def unequal(folder: Path) -> Path:
+    """A net with channels of very unequal ranges, and samples for it in unequal.npz."""
+    net = Net()
+    x = net.op("Relu", net.conv("c1", net.input("x", (1, 16, 8, 8)), (16, 16)), name="r1")
+    net.initializers[0].CopyFrom(scaled(net.initializers[0]))
+    onnx.save(net.proto(net.conv("c2", x, (16, 16))), "unequal.onnx")
+    random = np.random.default_rng(0)
+    np.savez("unequal.npz", x=random.standard_normal((16, 16, 8, 8)).astype(np.float32))
+    return Path("unequal.onnx")
+
+
+def scaled(weight: onnx.TensorProto) -> onnx.TensorProto:
+    factors = np.geomspace(0.02, 20, 16).astype(np.float32).reshape(-1, 1, 1, 1)
+    return numpy_helper.from_array(numpy_helper.to_array(weight) * factors, weight.name)
+
+
 def test_tensorrt_s_cache_goes_there_and_back(run, folder: Path) -> None:
-    result = run(*CALIBRATE, "-o", "a.json", "--trt-cache", "a.cache", "--trt-version", "8.6.2")
+    result = run(*ORIGINAL, "-o", "a.json", "--trt-cache", "a.cache", "--trt-version", "8.6.2")
     assert "Wrote a.json and a.cache" in result.stdout
     assert Path("a.cache").read_text().startswith("TRT-8602-EntropyCalibration2\n")
     with open("a.cache", "a") as file:
@@ -53,7 +115,7 @@ def test_tensorrt_s_cache_goes_there_and_back(run, folder: Path) -> None:
 
 
 def test_a_tensorrt_cache_that_lacks_tensors_is_refused(run, folder: Path) -> None:
-    run(*CALIBRATE, "-o", "a.json", "--trt-cache", "a.cache")
+    run(*ORIGINAL, "-o", "a.json", "--trt-cache", "a.cache")
     lines = Path("a.cache").read_text().splitlines(keepends=True)
     Path("a.cache").write_text("".join(lines[:-1]))
     missing = lines[-1].rpartition(": ")[0]
@@ -65,7 +127,7 @@ def test_a_tensorrt_cache_that_lacks_tensors_is_refused(run, folder: Path) -> No
 
 
 def test_json_says_what_was_written(run, folder: Path) -> None:
-    result = run(*CALIBRATE, "-o", "a.json", "--trt-cache", "a.cache", "--json")
+    result = run(*ORIGINAL, "-o", "a.json", "--trt-cache", "a.cache", "--json")
     plain = json.loads(result.stdout)
     assert plain["written"] == ["a.json", "a.cache"]
     assert plain["tensors"] == len(CalibrationCache.load("a.json").ranges)
@@ -87,6 +149,10 @@ def test_json_says_what_was_written(run, folder: Path) -> None:
         (
             ["calibrate", "model.onnx", "--from-trt-cache", "a.cache", "--limit", "3"],
             "--limit does nothing beside --from-trt-cache",
+        ),
+        (
+            ["calibrate", "model.onnx", "--from-trt-cache", "a.cache", "--no-equalize"],
+            "--equalize does nothing beside --from-trt-cache",
         ),
     ],
 )

@@ -52,3 +52,21 @@ def test_models_that_do_not_fit_are_refused(run, folder: Path, fashion: object) 
     assert result.exit_code == 1
     assert "[?, 1, 28, 28]" in result.stderr
     assert "nosuch" in run(*COMPARE, "nosuch", "--data", "calibration.npz").stderr
+
+
+def test_exact_against_fast(run, folder: Path) -> None:
+    built = run(
+        *("build", "model.onnx", "-o", "fast.edge", "--precision", "int8", "--backend", "cpu"),
+        *("--cpu-mode", "fast", "--calibration-data", "calibration.npz"),
+    )
+    assert built.exit_code == 0, built.stderr
+    result = run(
+        *("compare", "fast.edge", "fast.edge", "--data", "test.npz", "--cpu-mode", "fast", "--json")
+    )
+    assert 20 < json.loads(result.stdout)["outputs"]["logits"]["sqnr_db"] < 60
+
+
+def test_fast_of_a_bundle_without_it_is_refused(run, folder: Path, int8_bundle: Path) -> None:
+    result = run(*COMPARE, int8_bundle, "--data", "test.npz", "--cpu-mode", "fast")
+    assert result.exit_code == 1
+    assert "--precision int8 --cpu-mode fast" in result.stderr

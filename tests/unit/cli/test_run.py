@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -119,3 +120,33 @@ def test_names_that_would_confuse_others_are_fine(run, folder: Path) -> None:
         np.testing.assert_array_equal(kept["file"], np.array([-np.inf, 0], np.float32))
     assert json.loads(run("run", "odd.edge", "--input", "zeros.npy", "--json").stdout)
     assert "[red]log[/]" in run("inspect", "odd.edge", "--layers").stdout
+
+
+def test_fast_runs_the_second_graph_of_a_bundle(run, folder: Path, int8_bundle: Path) -> None:
+    run(
+        *("build", "model.onnx", "-o", "fast.edge", "--precision", "int8", "--backend", "cpu"),
+        *("--cpu-mode", "fast", "--calibration-data", "calibration.npz"),
+    )
+    command = ("run", "fast.edge", "--input", "image=one.npy", "--json")
+    exact, fast = (
+        json.loads(run(*command, *words).stdout) for words in ((), ("--cpu-mode", "fast"))
+    )
+    assert fast["device"] == "cpu"
+    assert fast["outputs"] != exact["outputs"]
+    best = [plain["outputs"]["logits"]["top"][0][0]["index"] for plain in (exact, fast)]
+    assert best[0] == best[1]
+    refused = run("run", int8_bundle, "--input", "image=one.npy", "--cpu-mode", "fast")
+    assert refused.exit_code == 1
+    assert "has no graph for cpu_mode fast" in refused.stderr
+    refused = run(*command[:-1], "--cpu-mode", "fast", "--device", "tensorrt")
+    assert refused.exit_code == 1
+    assert "is no CPU" in refused.stderr
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_openvino_is_one_more_device(run, folder: Path, int8_bundle: Path) -> None:
+    command = ("run", int8_bundle, "--input", "image=one.npy", "--device", "openvino")
+    assert json.loads(run(*command, "--json").stdout)["device"] == "openvino"
+    refused = run(*command, "--cuda-graphs")
+    assert refused.exit_code == 2
+    assert "it does nothing with --device openvino" in refused.stderr

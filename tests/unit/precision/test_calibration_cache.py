@@ -19,12 +19,20 @@ CACHE = CalibrationCache(
     method="mse",
     samples=64,
     data_digest=digest(b"data"),
-    ranges={"image": TensorRange(1.0, 1.0), "/conv/out: 0": TensorRange(0.1 + 0.2, 7)},
+    ranges={"image": TensorRange(1.0, 1.0), "/conv/out: 0": TensorRange(0.1 + 0.2, 7, "max")},
     tool="0.1.0",
+    equalization={"/conv/out: 0": (0.5, 2.0)},
+    means={"image": (-0.25,)},
+    findings=("Only 3 samples.",),
 )
 
 text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 bound = st.floats(min_value=0, allow_infinity=False)
+ranges = st.builds(TensorRange, bound, bound, st.just("") | text)
+
+
+def by_channel(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[dict[str, tuple]]:
+    return st.dictionaries(text, st.lists(numbers, max_size=3).map(tuple), max_size=3)
 
 
 @given(
@@ -34,8 +42,11 @@ bound = st.floats(min_value=0, allow_infinity=False)
         method=text,
         samples=st.integers(0, 2**40),
         data_digest=st.none() | text,
-        ranges=st.dictionaries(text, st.builds(TensorRange, bound, bound), max_size=5),
+        ranges=st.dictionaries(text, ranges, max_size=5),
         tool=text,
+        equalization=by_channel(st.floats(0, exclude_min=True, allow_infinity=False)),
+        means=by_channel(st.floats(allow_nan=False, allow_infinity=False)),
+        findings=st.lists(text, max_size=3).map(tuple),
     )
 )
 def test_round_trip_is_exact_and_independent_of_order(cache) -> None:
@@ -67,6 +78,10 @@ def test_a_huge_file_is_refused(tmp_path, monkeypatch) -> None:
         CalibrationCache.load(path)
 
 
+def bounds(**changes: object) -> dict[str, object]:
+    return {"amax": 1, "observed": 1, "method": "", **changes}
+
+
 def changed(**changes: object) -> bytes:
     return json.dumps({**json.loads(CACHE.to_json_bytes()), **changes}).encode()
 
@@ -77,7 +92,8 @@ def changed(**changes: object) -> bytes:
         (b"", "not JSON"),
         (b"[]", "the whole is a list"),
         (b"TRT-8401-EntropyCalibration2\n", "TensorRT's own"),
-        (changed(schema=2, new=1), r"newer edge_runtime \(schema 2; this one reads 1\)"),
+        (changed(schema=3, new=1), r"newer edge_runtime \(schema 3; this one reads 2\)"),
+        (changed(schema=1, new=1), r"older edge_runtime \(schema 1; .*2\)\. Calibrate again"),
         (changed(new=1), "unknown key 'new'"),
         (changed(method=""), "method is ''"),
         (changed(samples=-1), "samples is -1"),
@@ -87,15 +103,25 @@ def changed(**changes: object) -> bytes:
         (changed(ranges=[]), "ranges is a list"),
         (changed(ranges={"a": 1}), "ranges.a is 1"),
         (changed(ranges={"a/b": {"amax": 1}}), r"ranges\['a/b'\] lacks the key 'observed'"),
-        (changed(ranges={"a": {"amax": -1, "observed": 1}}), "ranges.a.amax is -1"),
-        (changed(ranges={"a": {"amax": 1, "observed": -1e-9}}), "ranges.a.observed is -1e-09"),
-        (changed(ranges={"a": {"amax": True, "observed": 1}}), "ranges.a.amax is true"),
-        (changed(ranges={"a": {"amax": 10**400, "observed": 1}}), "ranges.a.amax is 1000"),
-        (changed(ranges={"a": {"amax": float("nan"), "observed": 1}}), "ranges.a.amax is nan"),
-        (changed(ranges={"a": {"amax": 1, "observed": float("inf")}}), "ranges.a.observed is inf"),
+        (changed(ranges={"a": bounds(amax=-1)}), "ranges.a.amax is -1"),
+        (changed(ranges={"a": bounds(observed=-1e-9)}), "ranges.a.observed is -1e-09"),
+        (changed(ranges={"a": bounds(amax=True)}), "ranges.a.amax is true"),
+        (changed(ranges={"a": bounds(amax=10**400)}), "ranges.a.amax is 1000"),
+        (changed(ranges={"a": bounds(amax=float("nan"))}), "ranges.a.amax is nan"),
+        (changed(ranges={"a": bounds(observed=float("inf"))}), "ranges.a.observed is inf"),
+        (changed(ranges={"a": bounds(method=None)}), "ranges.a.method is null"),
+        (changed(equalization=None), "equalization is null"),
+        (changed(equalization={"a": 2.0}), "equalization.a is 2.0"),
+        (changed(equalization={"a": [1.0, 0.0]}), "equalization.a has numbers that are not above"),
+        (changed(equalization={"a": [-1.0]}), "equalization.a has numbers that are not above 0"),
+        (changed(equalization={"a": [float("inf")]}), r"equalization.a\[0\] is inf"),
+        (changed(means={"a": ["1"]}), r"means.a\[0\] is '1'"),
+        (changed(means={"a": [float("nan")]}), r"means.a\[0\] is nan"),
+        (changed(findings="one"), "findings is 'one'"),
+        (changed(findings=[1]), r"findings\[0\] is 1"),
         (changed().replace(b'"image"', b'"/conv/out: 0"'), "ranges has the key '/conv/out: 0' tw"),
-        (changed().replace(b'"schema": 1', b'"tool": "x"'), "the key 'tool' twice"),
-        (changed().replace(b'"schema": 1, ', b""), "lacks the key 'schema'"),
+        (changed().replace(b'"schema": 2', b'"tool": "x"'), "the key 'tool' twice"),
+        (changed().replace(b'"schema": 2, ', b""), "lacks the key 'schema'"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_reason(data, reason) -> None:

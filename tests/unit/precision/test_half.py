@@ -14,7 +14,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edge_runtime.config import Precision
 from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.half import HALF_TYPES, half_places, to_half
+from edge_runtime.precision.half import half_places, to_half
+from edge_runtime.precision.half_types import HALF_TYPES
 from edge_runtime.precision.prepare import prepare
 from edge_runtime.precision.validate import validate
 from tests import models

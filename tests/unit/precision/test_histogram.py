@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edge_runtime.config import CalibrationConfig
 from edge_runtime.precision import histogram as module
 from edge_runtime.precision.histogram import Histogram
+from edge_runtime.precision.ranges import choose_amax, squared_error
 
 SMALLEST = 2.0**-31
 LARGEST = float(np.float32(3.39e38))
@@ -63,16 +65,6 @@ def test_parts_in_any_order_are_the_whole(parts: list[np.ndarray], random: objec
         np.testing.assert_array_equal(found, expected)
 
 
-def test_infinities_can_be_left_out_but_nan_never() -> None:
-    result = Histogram(skip_infinity=True)
-    result.add(np.array([1, -np.inf, -3, np.inf], np.float32))
-    assert (result.amax, result.bins()[2].sum()) == (3.0, 2.0)
-    result.add(np.full(4, -np.inf, np.float32))
-    assert result.amax == 3.0
-    with pytest.raises(ValueError, match="infinite or NaN"):
-        result.add(np.array([np.inf, np.nan], np.float32))
-
-
 @pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [0, 3, 5])
 def test_what_is_not_finite_is_refused_and_counts_for_nothing(odd: float, where: int) -> None:
@@ -114,3 +106,106 @@ def test_arrays_larger_than_a_chunk_are_counted_whole() -> None:
     np.testing.assert_array_equal(result.bins()[0], edges)
     np.testing.assert_array_equal(result.bins()[2], counts)
     assert result.amax == np.abs(values).max()
+
+
+MOST = 1 << 14
+LARGE = (8, 64, 28, 28)
+KINDS = ("normal", "relu", "laplace", "heavy", "uniform", "far outlier", "few far", "channels last")
+
+
+def large(kind: str, seed: int) -> np.ndarray:
+    """401,408 values such as a layer's output holds."""
+    random = np.random.default_rng(seed)
+    values = random.standard_normal(LARGE).astype(np.float32)
+    if kind == "relu":
+        values = np.maximum(values, 0)
+    elif kind == "laplace":
+        values = random.laplace(size=LARGE).astype(np.float32)
+    elif kind == "heavy":
+        values = random.standard_t(3, LARGE).astype(np.float32)
+    elif kind == "uniform":
+        values = random.uniform(-1, 1, LARGE).astype(np.float32)
+    elif kind == "far outlier":
+        values[3, 5, 7, 11] = -90.0
+    elif kind == "few far":
+        values.reshape(-1)[random.integers(0, values.size, 40)] *= 12
+    elif kind == "channels last":  # One channel of 28 is much larger than all others.
+        values[..., 3] *= 20
+    return values
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_counting_a_share_chooses_the_range_that_counting_all_does(kind: str) -> None:
+    whole, some = Histogram(), Histogram(most=MOST)
+    for seed in range(6):
+        values = large(kind, seed)
+        whole.add(values)
+        some.add(values)
+    assert some.amax == whole.amax
+    found, best = (choose_amax(counted, CalibrationConfig()) for counted in (some, whole))
+    errors = [squared_error(amax, *whole.bins()) for amax in (found, best)]
+    assert 10 * np.log10(errors[0] / errors[1]) < 0.05
+    if kind not in ("heavy", "far outlier", "few far"):  # There the least error is flat.
+        assert found == pytest.approx(best, rel=0.02)
+    shares = [counted.bins()[2].sum() for counted in (some, whole)]
+    assert shares[0] == pytest.approx(shares[1], rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "laplace", "heavy", "far outlier"])
+def test_above_half_of_the_largest_the_counts_are_exact(kind: str) -> None:
+    some, whole = Histogram(most=MOST), Histogram()
+    for counted in (some, whole):
+        counted.add(large(kind, 0))
+    (edges, _, counts), (all_edges, _, expected) = some.bins(), whole.bins()
+    np.testing.assert_array_equal(
+        counts[edges > some.amax / 2], expected[all_edges > whole.amax / 2]
+    )
+
+
+@pytest.mark.parametrize("place", [0, 1, 12_345, 8 * 64 * 28 * 28 - 1])
+def test_the_largest_values_are_all_counted(place: int) -> None:
+    values = large("relu", 0)
+    values.reshape(-1)[place] = -50.0
+    result = Histogram(most=MOST)
+    result.add(values)
+    _lower, upper, counts = result.bins()
+    assert (result.amax, upper[-1], counts[-1]) == (50.0, 50.0, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(4, 96, 1024), (16, 1000, 30), (7, 11, 13, 400), (100_003, 5)])
+def test_no_place_along_an_axis_is_passed_over(shape: tuple[int, ...]) -> None:
+    """Each place of the last axis holds a value of its own, and all are met alike."""
+    values = np.broadcast_to(2.0 ** np.arange(shape[-1]).clip(0, 20), shape).astype(np.float32)
+    result = Histogram(most=MOST)
+    result.add(values)
+    whole = histogram(values)
+    np.testing.assert_array_equal(result.bins()[0], whole.bins()[0])
+    np.testing.assert_allclose(result.bins()[2], whole.bins()[2], rtol=0.35)
+
+
+def test_the_order_of_large_arrays_does_not_matter() -> None:
+    arrays = [large(kind, seed) for seed, kind in enumerate(KINDS)]
+    first, second = Histogram(most=MOST), Histogram(most=MOST)
+    for array, other in zip(arrays, reversed(arrays), strict=True):
+        first.add(array)
+        second.add(other)
+    for found, expected in zip(first.bins(), second.bins(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_one_value_that_is_not_finite_is_found_among_many(odd: float) -> None:
+    values = large("relu", 0)
+    values[7, 63, 27, 26] = odd
+    with pytest.raises(ValueError, match="infinite or NaN"):
+        Histogram(most=MOST).add(values)
+
+
+@given(VALUES, st.integers(1, 20))
+def test_any_small_share_of_any_values_keeps_the_largest(values: np.ndarray, most: int) -> None:
+    result = Histogram(most=most)
+    result.add(values)
+    assert result.amax == np.abs(values).max()
+    _lower, upper, counts = result.bins()
+    assert (counts > 0).all()
+    assert upper.size == 0 or upper[-1] <= result.amax

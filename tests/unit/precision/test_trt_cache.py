@@ -184,6 +184,14 @@ def test_a_cache_of_ours_is_written_as_float32_divided_by_127(amaxes) -> None:
         assert theirs.to_ranges()[name].amax == pytest.approx(amax, rel=1e-6, abs=1e-40)
 
 
+def test_a_cache_with_equalized_channels_is_not_written() -> None:
+    """Its ranges are those of another graph than the ONNX file."""
+    ranges = {"x": TensorRange(1.0, 1.0)}
+    ours = CalibrationCache("d", "mse", 1, None, ranges, "0.1.0", equalization={"x": (1.0, 2.0)})
+    with pytest.raises(CalibrationCacheError, match="--no-equalize"):
+        TrtCache.from_cache(ours, version=100300)
+
+
 @pytest.mark.parametrize(
     ("version", "number"),
     [("7.1.3", 7103), ("8.4.1", 8401), ("8.6.2.3", 8602), ("10.3.0", 100300), ("10.14.1", 101401),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from edge_runtime.errors import ModelError
 from edge_runtime.precision.validate import validate
@@ -97,3 +97,17 @@ def test_a_graph_that_we_broke_ourselves_is_a_bug() -> None:
     proto.graph.node[3].input[0] = "nowhere"
     with pytest.raises(AssertionError, match="nowhere"):
         validate(proto, "net.onnx")
+
+
+def half(scale: float) -> ModelProto:
+    """Q/DQ whose scale is FP16."""
+    net = Net(opset=19)
+    s, z = net.constant("s", np.float16(scale)), net.constant("z", np.int8(0))
+    x = net.op("Cast", net.input("x", PICTURE), name="cast", to=TensorProto.FLOAT16)
+    x = net.op("DequantizeLinear", net.op("QuantizeLinear", x, s, z, name="q"), s, z, name="dq")
+    return net.proto(net.op("Cast", x, name="y", to=TensorProto.FLOAT))
+
+
+def test_half_scales_pass_and_keep_the_rules() -> None:
+    validate(half(0.1), "net.onnx")
+    assert "scale" in refusal(half(1e-9))  # It is zero in FP16.
