@@ -29,8 +29,8 @@ class CalibrationMethod(str, Enum):
 
     `MAX` takes the largest absolute value; `PERCENTILE` clips the top share of values (Wu et al.
     2020, arXiv 2004.09602); `MSE` takes the range with the least expected squared quantization
-    error; `ENTROPY` the one with the least KL divergence (Migacz, GTC 2017). `AUTO` takes, tensor by
-    tensor, that of their ranges with which the layers that read the tensor err least.
+    error; `ENTROPY` the one with the least KL divergence (Migacz, GTC 2017). `AUTO` takes, tensor
+    by tensor, that of their ranges with which the layers that read the tensor err least.
     """
 
     MAX = "max"

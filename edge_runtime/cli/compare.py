@@ -29,7 +29,9 @@ Examples:
   edge-runtime compare tests/data/digits.onnx digits.edge --data calibration.npz
   edge-runtime compare tests/data/digits.onnx digits.edge --data pictures/ \\
       --preprocess size=16,color=gray --fail-below 30
-  edge-runtime compare digits-int8.edge digits-int8.edge --data calibration.npz --cpu-mode fast
+  edge-runtime build tests/data/digits.onnx -o fast.edge --precision int8 --cpu-mode fast \\
+      --calibration-data calibration.npz
+  edge-runtime compare fast.edge fast.edge --data calibration.npz --cpu-mode fast
 """
 
 

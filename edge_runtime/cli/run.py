@@ -33,7 +33,9 @@ Examples:
   edge-runtime run digits.edge --input pictures/one.png
   edge-runtime run digits.edge --input image=one.npy -o logits.npz
   edge-runtime run digits.edge --input image=one.npy --device cpu
-  edge-runtime run digits-int8.edge --input pictures/one.png --cpu-mode fast
+  edge-runtime build tests/data/digits.onnx -o fast.edge --precision int8 --cpu-mode fast \\
+      --calibration-data pictures/ --preprocess size=16,color=gray
+  edge-runtime run fast.edge --input pictures/one.png --cpu-mode fast
 """
 
 _TOP = 5

@@ -56,6 +56,8 @@ class CalibrationCache:
             equalization. See `precision.bias`.
         peaks: The largest absolute value of every other tensor that would be half, where that is
             what the rest of the graph is to be.
+        tried: What each choice of corrections came to on samples that they were not chosen on, in
+            dB: the SQNR at the model's outputs; see `precision.trial`. Empty where none was tried.
         findings: What a user should know about the data or the model, a sentence each.
     """
 
@@ -69,6 +71,7 @@ class CalibrationCache:
     means: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     peaks: Mapping[str, float] = field(default_factory=dict)
+    tried: Mapping[str, float] = field(default_factory=dict)
 
     def to_json_bytes(self) -> bytes:
         """The cache as JSON with sorted keys: equal caches give equal bytes, floats are exact."""
@@ -84,6 +87,7 @@ class CalibrationCache:
             "means": {name: list(values) for name, values in self.means.items()},
             "findings": list(self.findings),
             "peaks": dict(self.peaks),
+            "tried": dict(self.tried),
         }
         text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode() + b"\n"
@@ -168,7 +172,7 @@ def _cache(root: Value) -> CalibrationCache:
         )
     fields = root.fields(
         *("schema", "model_digest", "method", "samples", "data_digest", "ranges", "tool"),
-        *("equalization", "means", "findings", "peaks"),
+        *("equalization", "means", "findings", "peaks", "tried"),
     )
     data_digest = fields["data_digest"]
     return CalibrationCache(
@@ -182,6 +186,7 @@ def _cache(root: Value) -> CalibrationCache:
         means=_by_channel(fields["means"]),
         findings=tuple(finding.text(r".*", "text") for finding in fields["findings"].items()),
         peaks={name: peak.number() for name, peak in fields["peaks"].members().items()},
+        tried={name: level.number() for name, level in fields["tried"].members().items()},
     )
 
 

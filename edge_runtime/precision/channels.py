@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -55,6 +55,7 @@ def observe_channels(
     samples: Samples,
     progress: Progress = silent,
     *,
+    skip: Container[int] = (),
     also: Iterable[str] = (),
 ) -> dict[str, ChannelStats]:
     """Runs a prepared model over some of the samples and observes what INT8 layers read.
@@ -64,6 +65,7 @@ def observe_channels(
         placement: What becomes INT8.
         samples: At most 32 of them are used, evenly spread; 8 where the inputs are large.
         progress: Told of every sample.
+        skip: Indices of samples that are left out.
         also: More tensors to observe: FP32 ones with at least two dimensions.
 
     Returns:
@@ -78,7 +80,7 @@ def observe_channels(
     for name in also:
         axes.setdefault(name, 1 if len(graph.shape(name) or ()) > 3 else -1)
     observer = Observer(proto, {name: _Channels(axis) for name, axis in axes.items()})
-    chosen = _Chosen(samples)
+    chosen = _Chosen(samples, skip)
     numbers = [index + 1 for index in chosen.places]
     counted = observer.run(chosen, total=len(numbers), progress=progress, numbers=numbers)
     found = {name: channels.stats() for name, channels in counted.items()}
@@ -121,12 +123,13 @@ def _channel_axes(graph: Graph, placement: Placement, channels: ChannelMap) -> d
 class _Chosen:
     """Some of the samples, evenly spread; fewer of large ones."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Samples, skip: Container[int]) -> None:
         self._samples = samples
         first = next(iter(samples), {})
         values = sum(prod(array.shape) for array in first.values())
         limit = min(max(_INPUT_VALUES // max(values, 1), _FEWEST), _MOST)
-        self.places = spread(len(samples), limit)
+        left = [index for index in range(len(samples)) if index not in skip]
+        self.places = [left[place] for place in spread(len(left), limit)]
 
     def __iter__(self) -> Iterator[Feeds]:
         for index, feeds in enumerate(self._samples):

@@ -92,6 +92,16 @@ def apply_scales(proto: ModelProto, scales: Mapping[str, Sequence[float]]) -> No
         _scale(graph, names, factor, values)
 
 
+def divisors(graph: Graph, scales: Mapping[str, Sequence[float]]) -> dict[str, Array]:
+    """What `apply_scales` divides each tensor by, broadcast against it; those of 1 are left out."""
+    if not scales:
+        return {}
+    channels = map_channels(graph)
+    values = scale_vector(scales, channels)
+    found = {name: values[labels] for name, labels in channels.labels.items()}
+    return {name: scale for name, scale in found.items() if (scale != 1).any()}
+
+
 def _bounds(channels: ChannelMap, stats: Mapping[str, ChannelStats]) -> tuple[Array, Array]:
     """The least and the largest scale of each label."""
     lowest, highest = np.zeros(channels.size), np.full(channels.size, np.inf)

@@ -128,6 +128,7 @@ def _calibration_report(
         "calibration": {"method": cache.method, "samples": cache.samples},
         "equalized": sorted(cache.equalization),
         "bias_corrected": sorted(corrected),
+        "tried": dict(cache.tried),
         "findings": list(cache.findings),
         "methods": dict(sorted(methods.items())),
     }

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 PATIENCE = 3600.0
 """Seconds that a step may take."""
+SHARE = 0.6
+"""Share of this machine's memory that a step may take: some tools would take all of it."""
 
 
 def digest_of(*values: object) -> str:
@@ -50,19 +54,43 @@ def run_child(command: list[str], job: dict[str, Any], home: Path, key: str) -> 
     description.write_text(json.dumps(job))
     environment = {**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent}"}
     with log.open("w") as file:
-        try:
-            code = subprocess.run(
-                [*command, str(description)],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                timeout=PATIENCE,
-                check=False,
-                env=environment,
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return {"error": f"took more than {PATIENCE:.0f} s"}
+        child = subprocess.Popen(
+            [*command, str(description)], stdout=file, stderr=subprocess.STDOUT, env=environment
+        )
+        stopped = _watch(child)
+    if stopped is not None:  # Kept as well: it would end so again.
+        result.write_text(json.dumps({"error": stopped}))
     if not result.is_file():
         lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-        return {"error": f"ended with code {code}: {lines[-1][:200] if lines else 'no output'}"}
+        last = lines[-1][:200] if lines else "no output"
+        return {"error": f"ended with code {child.returncode}: {last}"}
     written: dict[str, Any] = json.loads(result.read_text())
     return written
+
+
+def _watch(child: subprocess.Popen[bytes]) -> str | None:
+    """Waits for the child; ends it where it takes too long or too much memory, and says which."""
+    limit = SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    start = time.monotonic()
+    while child.poll() is None:
+        reason = None
+        if time.monotonic() - start > PATIENCE:
+            reason = f"stopped: it took more than {PATIENCE:.0f} s"
+        elif memory_mib(child.pid) > limit:
+            reason = f"stopped: it took more than {limit:.0f} MiB"
+        if reason is not None:
+            child.kill()
+            child.wait()
+            return reason
+        time.sleep(0.1)
+    return None
+
+
+def memory_mib(pid: int) -> float:
+    """The memory that a process holds now; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

@@ -124,6 +124,30 @@ class TestComparison:
         assert part("comparison").compare("score", lines) == {}
 
 
+class TestChildren:
+    def run(self, part: Any, folder: Path, code: str) -> dict[str, Any]:
+        command = [sys.executable, "-c", code]
+        result: dict[str, Any] = part("children").run_child(command, {}, folder, "key")
+        return result
+
+    def test_a_result_is_kept(self, part: Any, tmp_path: Path) -> None:
+        path = tmp_path / "key.json"
+        write = f"open({str(path)!r}, 'w').write('{{\"a\": 1}}')"
+        assert self.run(part, tmp_path, write) == {"a": 1}
+        assert self.run(part, tmp_path, "raise SystemExit(3)") == {"a": 1}
+
+    def test_a_child_without_a_result_says_how_it_ended(self, part: Any, tmp_path: Path) -> None:
+        code = "print('why'); raise SystemExit(3)"
+        assert self.run(part, tmp_path, code) == {"error": "ended with code 3: why"}
+
+    def test_a_child_that_takes_too_much_is_stopped(
+        self, part: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(part("children"), "SHARE", 0.0)
+        found = self.run(part, tmp_path, "import time; time.sleep(60)")
+        assert found["error"].startswith("stopped: it took more than 0 MiB")
+
+
 class TestScores:
     def test_any_of_the_classes_counts(self, part: Any) -> None:
         judge = part("scores").judge_for({"labels": [[3, 1], [0]]})

@@ -458,7 +458,7 @@ def test_accuracy_of_the_committed_nets(
     sqnr = 10 * np.log10((exact**2).sum() / ((exact - logits) ** 2).sum())
     assert sqnr >= floor
     right, were_right = ((each.argmax(1) == net.labels).mean() for each in (logits, expected))
-    assert right >= were_right - 0.003
+    assert right >= were_right - 1.5 / len(net.labels)  # One picture may tip either way.
 
 
 def test_int8_is_integer_arithmetic_whatever_the_cpu(bench: Bench) -> None:
