@@ -20,10 +20,10 @@ def share_rows(report: Mapping[str, Value]) -> Iterator[Row]:
     counts = {name: value.integer(0) for name, value in report["weighted_layers"].members().items()}
     layers, values = counts.get("count", 0), counts.get("values", 0)
     if layers:
-        text = f"{counts.get('as_asked', 0)} of {layers} with weights are {asked.upper()}"
+        text = f"{counts.get('as_asked', 0)} of {counted(layers, 'layer')} {asked.upper()}"
         if values:
-            text += f": {percent(counts.get('values_as_asked', 0) / values)} of the weights"
-        yield "layers", text
+            text += f", {percent(counts.get('values_as_asked', 0) / values)} of all weights"
+        yield "with weights", text
 
 
 def correction_rows(report: Mapping[str, Value]) -> Iterator[Row]:
@@ -37,6 +37,13 @@ def correction_rows(report: Mapping[str, Value]) -> Iterator[Row]:
         yield "equalized", f"{counted(len(equalized), 'tensor')}: {few(equalized)}"
     if corrected:
         yield "bias corrected", counted(len(corrected), "layer")
+    if "rounded" in report and report["rounded"].items():
+        yield "rounded", f"{counted(len(report['rounded'].items()), 'layer')} with effort high"
+    tried = report["tried"].members() if "tried" in report else {}
+    if tried:
+        levels = sorted(tried.items(), key=lambda item: -item[1].number())
+        text = ", ".join(f"{name} {level.number():.1f} dB" for name, level in levels)
+        yield "tried", f"{text}, on samples held out"
 
 
 def note_rows(report: Mapping[str, Value]) -> Iterator[Row]:

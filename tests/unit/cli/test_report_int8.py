@@ -64,7 +64,7 @@ def test_a_half_rest_is_said_with_counts_share_and_reasons(run, half_bundle: Pat
     said = text(run, half_bundle)
     for words in (
         "INT8: 11 nodes INT8, 19 nodes FP16",
-        "11 of 13 with weights are INT8: 98.8 % of the weights",
+        "11 of 13 layers INT8, 98.8 % of all weights",
         "kept FP16 node_Conv_180: excluded node_linear: its matrix has a side below 16",
         "ranges those of activations were checked on 8 samples",
         "cpu.onnx, its twin: ONNX Runtime has no FP16 kernels",
@@ -96,7 +96,7 @@ def test_build_says_the_same(run, folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stdout.split())
     assert "INT8: 12 nodes INT8, 18 nodes BF16" in said
-    assert "12 of 13 with weights are INT8: 99.2 % of the weights" in said
+    assert "12 of 13 layers INT8, 99.2 % of all weights" in said
     result = run("compare", "model.onnx", "model.edge", "--data", "test.npz")
     assert result.exit_code == 0, result.stderr
 
