@@ -197,9 +197,9 @@ def regroup(
         after: The shape that it gets.
         copied: How many leading dimensions are known to be copied.
     """
-    stationary = [prod(size for size in shape if size >= 0) for shape in (before, after)]
+    known = [prod(size for size in shape if size >= 0) for shape in (before, after)]
     one_dynamic = [list(shape).count(-1) == 1 for shape in (before, after)]
-    same_dynamic = all(one_dynamic) and stationary[0] == stationary[1]
+    same_dynamic = all(one_dynamic) and known[0] == known[1]
 
     def is_same(a: int, b: int) -> bool:
         return a == b and (a >= 0 or same_dynamic)
