@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from accuracy.comparison import MEASURES
@@ -171,7 +172,7 @@ def _timing(row: dict[str, Any]) -> str:
 
 def _taken(line: dict[str, Any]) -> str:
     if line["refusal"] is not None:
-        return f"no: {_cell(line['refusal'][:70])}"
+        return f"no: {_cell(textwrap.shorten(line['refusal'], 70, placeholder=' ...'))}"
     return f"yes, {line['unsigned']} tensors at half their range" if line["unsigned"] else "yes"
 
 

@@ -35,7 +35,9 @@ def opened(model: Model, feeds: Iterable[Feeds]) -> Samples:
 
 def pictures(count: int, *, seed: int = 0, size: int = 8) -> list[Feeds]:
     random = np.random.default_rng(seed)
-    return [{"x": random.standard_normal((1, 8, size, size), dtype=np.float32)} for _ in range(count)]
+    return [
+        {"x": random.standard_normal((1, 8, size, size), dtype=np.float32)} for _ in range(count)
+    ]
 
 
 def two_convolutions(imbalance: np.ndarray) -> Model:
