@@ -89,11 +89,13 @@ def calibrate_model(
     bases = {NOTHING: cache(plain, {})}
     if scales:
         bases[EQUALIZED] = cache(scaled, scales)
-    candidates = {}
-    for name, base in ((BIAS, NOTHING), (BOTH, EQUALIZED)):  # The first is what is expected.
-        if name in means:
-            candidates[name] = replace(bases[base], means=means[name])
-    candidates.update(bases)
+    corrected = {
+        name: replace(bases[base], means=means[name])
+        for name, base in ((BIAS, NOTHING), (BOTH, EQUALIZED))
+        if name in means
+    }
+    known = {**bases, **corrected}
+    candidates = {name: known[name] for name in (BIAS, NOTHING, BOTH, EQUALIZED) if name in known}
     trial = take(samples, places) if len(candidates) > 1 else []
     chosen = choose_corrections(model, config, candidates, trial, progress)
     findings = [*watched.findings(), *tensor_findings(plain.histograms), *channel_findings(stats)]

@@ -32,7 +32,10 @@ _FEWEST = 4
 _INPUT_VALUES = 1 << 19  # Of all samples to try on: 32 of 128x128, 4 of 224x224 in color.
 _EQUAL = 120.0  # dB; stands for outputs without any error.
 _HOPELESS = -120.0  # Stands for outputs that are not numbers.
-_CLEARLY = 1.0  # dB that another candidate must gain over the first, on 8 samples or more.
+_GAINS = {NOTHING: 1.0, EQUALIZED: 3.0, BOTH: 3.0}
+"""dB that a candidate must gain over all before it. Nets whose channels are as training left them
+differ by a decibel or two either way; where equalization is needed it gains ten and more."""
+
 _STEADY = 8  # Samples; on fewer the outputs' SQNR varies more, and more must be gained.
 
 
@@ -58,8 +61,8 @@ def choose_corrections(
     Args:
         model: The FP32 model.
         config: The settings; what is not INT8 is tried in FP32.
-        candidates: The calibrations, what is expected to be best first: others must be clearly
-            better.
+        candidates: The calibrations, what is expected to be best first: a later one must be
+            clearly better than all before it.
         trial: Samples that none of them was chosen on; with none, the first candidate is taken.
         progress: Told of every candidate.
 
@@ -83,9 +86,11 @@ def choose_corrections(
         levels[name] = _level(expected, _outputs(model, graph, trial))
         release_memory()
         progress("Trying corrections", done, len(names))
-    best = max(names, key=lambda name: levels[name])
-    if levels[best] < levels[names[0]] + _CLEARLY * max(_STEADY / len(trial), 1.0):
-        best = names[0]
+    best, highest = names[0], levels[names[0]]
+    for name in names[1:]:
+        if levels[name] > highest + _GAINS.get(name, 0.0) * max(_STEADY / len(trial), 1.0):
+            best = name
+        highest = max(highest, levels[name])
     return replace(candidates[best], tried=levels)
 
 

@@ -12,7 +12,7 @@ from edge_runtime.backends.base import Engine, Plan, PlanKey
 from edge_runtime.backends.tensorrt.builder import TensorRTBuilder
 from edge_runtime.backends.tensorrt.runtime import TensorRTRuntime
 from edge_runtime.bundle import CPU_GRAPH, GRAPH, Bundle
-from edge_runtime.config import OptimizationProfile, ShapeRange, digest
+from edge_runtime.config import CpuMode, OptimizationProfile, ShapeRange, digest
 from edge_runtime.cuda.device import Device, open_device
 from tests.contract.conftest import NOISE_FLOOR, Case, bundle, engine, session
 from tests.software_gpu.fakes import fake
@@ -79,5 +79,5 @@ def case(bundle: Bundle, version: str, device: Device, gpu: SoftwareGpu) -> Iter
         _plans[key, graph] = TensorRTBuilder(trt, key).build(graph, [PROFILE])
     plan = _plans[key, graph]
     noise_floor = NOISE_FLOOR[bundle.precision.value]
-    yield GpuCase(bundle, backend, noise_floor, trt, plan, device)
+    yield GpuCase(bundle, backend, CpuMode.EXACT, noise_floor, trt, plan, device)
     assert trt.violations == []

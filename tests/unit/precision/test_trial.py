@@ -136,6 +136,17 @@ def test_a_correction_that_harms_is_left_out() -> None:
 def test_a_gain_that_a_few_samples_cannot_show_is_not_taken() -> None:
     model = two_convolutions(np.ones(16))
     cache = calibrate_model(model, INT8, opened(model, pictures(16)))
-    candidates = {NOTHING: replace(cache, means={}), BIAS: cache}
+    candidates = {BIAS: cache, BOTH: replace(cache, means={})}
     chosen = choose_corrections(model, INT8, candidates, pictures(1, seed=1))
-    assert not chosen.means  # The first is kept: the other is not 8 dB better.
+    assert chosen.means  # The first is kept: the other is not 24 dB better.
+
+
+def test_what_is_better_than_the_expected_must_also_be_better_than_the_plain() -> None:
+    model = two_convolutions(np.ones(16))
+    cache = calibrate_model(model, INT8, opened(model, pictures(16)))
+    plain = replace(cache, means={})
+    marked = replace(plain, findings=("as good, and less plain",))
+    candidates = {BIAS: ruined(cache), NOTHING: plain, EQUALIZED: marked}
+    chosen = choose_corrections(model, INT8, candidates, pictures(8, seed=1))
+    assert chosen.tried[EQUALIZED] == chosen.tried[NOTHING]
+    assert not chosen.findings
