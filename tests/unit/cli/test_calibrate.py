@@ -84,16 +84,19 @@ def unequal(folder: Path) -> Path:
     """A net with channels of very unequal ranges, and samples for it in unequal.npz."""
     net = Net()
     x = net.op("Relu", net.conv("c1", net.input("x", (1, 16, 8, 8)), (16, 16)), name="r1")
-    net.initializers[0].CopyFrom(scaled(net.initializers[0]))
-    onnx.save(net.proto(net.conv("c2", x, (16, 16))), "unequal.onnx")
+    y = net.conv("c2", x, (16, 16))
+    factors = np.geomspace(0.02, 20, 16).astype(np.float32)
+    for tensor in net.initializers:
+        shaped = {"c1.w": factors.reshape(-1, 1, 1, 1), "c1.b": factors}.get(tensor.name)
+        if tensor.name == "c2.w":  # What the net computes stays as it is.
+            shaped = 1 / factors.reshape(1, -1, 1, 1)
+        if shaped is not None:
+            value = numpy_helper.to_array(tensor) * shaped
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    onnx.save(net.proto(y), "unequal.onnx")
     random = np.random.default_rng(0)
-    np.savez("unequal.npz", x=random.standard_normal((16, 16, 8, 8)).astype(np.float32))
+    np.savez("unequal.npz", x=random.standard_normal((32, 16, 8, 8)).astype(np.float32))
     return Path("unequal.onnx")
-
-
-def scaled(weight: onnx.TensorProto) -> onnx.TensorProto:
-    factors = np.geomspace(0.02, 20, 16).astype(np.float32).reshape(-1, 1, 1, 1)
-    return numpy_helper.from_array(numpy_helper.to_array(weight) * factors, weight.name)
 
 
 def test_tensorrt_s_cache_goes_there_and_back(run, folder: Path) -> None:
