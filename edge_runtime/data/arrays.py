@@ -6,13 +6,12 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from copy import copy
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.data.folder import ARRAYS, list_files, of_kind
-from edge_runtime.data.samples import CheckedSamples, share, spread
+from edge_runtime.data.samples import CheckedSamples, share
 from edge_runtime.errors import DataError
 from edge_runtime.files import StrPath, open_file
 from edge_runtime.tensors import Array, Feeds, TensorSpec
@@ -62,34 +61,15 @@ class ArrayFile(CheckedSamples):
         if len(set(counts.values())) != 1:
             found = ", ".join(f"{count} for {name}" for name, count in counts.items())
             raise DataError(f"{path}: each input needs equally many samples, but has {found}.")
-        self._total = next(iter(counts.values()))
-        if not self._total:
+        total = next(iter(counts.values()))
+        if not total:
             raise DataError(f"{path} holds no samples: axis 0 of its arrays has size 0.")
-        self._chosen = spread(self._total, limit)
+        self._select(total, limit)
 
     @property
     def description(self) -> str:
         """See `Samples`."""
         return f"{share(len(self), self._total)} samples of {self._path.name}"
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    @property
-    def places(self) -> Sequence[int]:
-        """See `CheckedSamples`."""
-        return self._chosen
-
-    @property
-    def total(self) -> int:
-        """See `CheckedSamples`."""
-        return self._total
-
-    def take(self, chosen: Sequence[int]) -> ArrayFile:
-        """See `CheckedSamples`."""
-        taken = copy(self)
-        taken._chosen = [self._chosen[index] for index in chosen]
-        return taken
 
     def labels(self) -> Array | None:
         """The array `labels` beside those of the inputs; None if there is none."""
@@ -149,36 +129,17 @@ class ArrayFolder(CheckedSamples):
             raise DataError(f"{path} holds files, but none that ends in .npz or .npy.")
         self._path = Path(path)
         self._all = files
-        self._chosen = spread(len(files), limit)
+        self._select(len(files), limit)
 
     @property
     def description(self) -> str:
         """See `Samples`."""
         return f"{share(len(self), self.total)} array files in {self._path.resolve().name}"
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    @property
-    def places(self) -> Sequence[int]:
-        """See `CheckedSamples`."""
-        return self._chosen
-
-    @property
-    def total(self) -> int:
-        """See `CheckedSamples`."""
-        return len(self._all)
-
     @property
     def names(self) -> Sequence[str]:
         """See `CheckedSamples`."""
         return [file.relative_to(self._path).as_posix() for file in self._all]
-
-    def take(self, chosen: Sequence[int]) -> ArrayFolder:
-        """See `CheckedSamples`."""
-        taken = copy(self)
-        taken._chosen = [self._chosen[index] for index in chosen]
-        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         for index in self._chosen:

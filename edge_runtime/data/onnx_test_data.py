@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from pathlib import Path
 
 from edge_runtime.data.folder import list_files
-from edge_runtime.data.samples import CheckedSamples, share, spread
+from edge_runtime.data.samples import CheckedSamples, share
 from edge_runtime.errors import DataError
 from edge_runtime.files import StrPath
 from edge_runtime.tensors import Array, Feeds, TensorSpec
@@ -47,36 +46,17 @@ class OnnxTestData(CheckedSamples):
             raise DataError(f"{path} holds files, but no ONNX test data such as input_0.pb.")
         for folder in self._all:
             _files(folder, self._inputs)
-        self._chosen = spread(len(self._all), limit)
+        self._select(len(self._all), limit)
 
     @property
     def description(self) -> str:
         """See `Samples`."""
         return f"{share(len(self), self.total)} sets of test data in {self._path.resolve().name}"
 
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    @property
-    def places(self) -> Sequence[int]:
-        """See `CheckedSamples`."""
-        return self._chosen
-
-    @property
-    def total(self) -> int:
-        """See `CheckedSamples`."""
-        return len(self._all)
-
     @property
     def names(self) -> Sequence[str]:
         """See `CheckedSamples`."""
         return [folder.relative_to(self._path).as_posix() for folder in self._all]
-
-    def take(self, chosen: Sequence[int]) -> OnnxTestData:
-        """See `CheckedSamples`."""
-        taken = copy(self)
-        taken._chosen = [self._chosen[index] for index in chosen]
-        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         for index in self._chosen:

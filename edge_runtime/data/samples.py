@@ -33,6 +33,9 @@ class Samples(Protocol):
             DataError: A sample cannot be read or does not fit the model.
         """
 
+    def take(self, chosen: Sequence[int]) -> Samples:
+        """Some of these samples alone, by their index among them, in ascending order."""
+
     def digest(self) -> str:
         """`sha256:<hex>` of all that is fed; differs if any byte of a sample does."""
 
@@ -42,37 +45,45 @@ class CheckedSamples(ABC):
 
     def __init__(self, inputs: Sequence[TensorSpec]) -> None:
         self._inputs = tuple(inputs)
+        self._total = 0
+        self._chosen: Sequence[int] = ()
+
+    def _select(self, total: int, limit: int | None) -> None:
+        """Says how many samples the source holds, and takes at most `limit`, evenly spaced."""
+        self._total, self._chosen = total, spread(total, limit)
 
     @property
     @abstractmethod
     def description(self) -> str:
         """See `Samples`."""
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self._chosen)
 
     @abstractmethod
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         """Each sample, unchecked, with its name for messages."""
 
     @property
-    @abstractmethod
     def places(self) -> Sequence[int]:
         """The place of each sample in all that the source holds."""
+        return self._chosen
 
     @property
-    @abstractmethod
     def total(self) -> int:
         """How many samples the source holds, those included that a limit left out."""
+        return self._total
 
     @property
     def names(self) -> Sequence[str] | None:
         """The path, within its folder, of each sample that the source holds; None without files."""
         return None
 
-    @abstractmethod
     def take(self, chosen: Sequence[int]) -> CheckedSamples:
-        """Some of these samples alone, by their index among them, in ascending order."""
+        """See `Samples`."""
+        taken = copy(self)
+        taken._chosen = [self._chosen[index] for index in chosen]
+        return taken
 
     @property
     def batch(self) -> int:
@@ -146,8 +157,7 @@ class ArraySamples(CheckedSamples):
                 " once: pass a list, or an object whose __iter__ starts afresh."
             )
         self._source = source
-        self._total = len(source) if isinstance(source, Sized) else sum(1 for _ in source)
-        self._chosen = spread(self._total, limit)
+        self._select(len(source) if isinstance(source, Sized) else sum(1 for _ in source), limit)
         if not self._chosen:
             raise DataError(f"There are no samples: this {type(source).__name__} is empty.")
 
@@ -155,25 +165,6 @@ class ArraySamples(CheckedSamples):
     def description(self) -> str:
         """See `Samples`."""
         return f"{share(len(self), self._total)} samples in memory"
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    @property
-    def places(self) -> Sequence[int]:
-        """See `CheckedSamples`."""
-        return self._chosen
-
-    @property
-    def total(self) -> int:
-        """See `CheckedSamples`."""
-        return self._total
-
-    def take(self, chosen: Sequence[int]) -> ArraySamples:
-        """See `CheckedSamples`."""
-        taken = copy(self)
-        taken._chosen = [self._chosen[index] for index in chosen]
-        return taken
 
     def _named(self) -> Iterator[tuple[str, Feeds]]:
         left = iter(self._chosen)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ from edge_runtime.precision.trial import (
     EQUALIZED,
     NOTHING,
     choose_corrections,
-    take,
+    kept,
     trial_places,
 )
 from edge_runtime.progress import Progress, silent
@@ -68,27 +68,56 @@ def calibrate_model(
         if settings.bias_correction
     }
     watched = WatchedSamples(samples)
-    observer = Observer(proto, plain.beside(scaled, divisors(graph, scales)))
+    divided = divisors(graph, scales)
+    scaled.share(plain, divided)
+    counters = plain.counters
+    for name in counters.keys() & divided.keys():
+        times = (1 / divided[name]).astype(np.float32)
+        counters[name] = _Both(counters[name], scaled.counters[name], times)
+    observer = Observer(proto, counters)
     del graph, proto  # A copy of all weights, while ONNX Runtime holds them too.
     observer.run(watched, total=len(samples), progress=progress)
     del observer
     release_memory()
 
-    def cache(counted: _Counted, used: Mapping[str, tuple[float, ...]]) -> CalibrationCache:
-        return CalibrationCache(
+    def choose(
+        histograms: Mapping[str, Histogram],
+        used: Mapping[str, tuple[float, ...]],
+        alike: Mapping[str, TensorRange],
+    ) -> dict[str, TensorRange]:
+        """The ranges that equalization by `used` leaves; it does not touch those in `alike`."""
+        if settings.method is CalibrationMethod.AUTO:
+            prepared, placement = prepare_int8(model, config)
+            apply_scales(prepared, used)
+            return choose_ranges(prepared, placement, histograms, samples, settings, progress)
+        chosen = {}
+        for done, (name, histogram) in enumerate(histograms.items(), 1):
+            chosen[name] = alike.get(name) or TensorRange(
+                choose_amax(histogram, settings), histogram.amax
+            )
+            progress("Choosing ranges", done, len(histograms))
+        return chosen
+
+    ranges = choose(plain.histograms, {}, {})
+    bases = {
+        NOTHING: CalibrationCache(
             model_digest=model.digest,
             method=settings.method.value,
             samples=len(samples),
             data_digest=samples.digest(),
-            ranges=_ranges(model, config, counted, used, samples, progress),
+            ranges=ranges,
             tool=__version__,
-            equalization=used,
-            peaks=counted.peaks(),
+            peaks=plain.peaks,
         )
-
-    bases = {NOTHING: cache(plain, {})}
+    }
     if scales:
-        bases[EQUALIZED] = cache(scaled, scales)
+        alike = {name: bounds for name, bounds in ranges.items() if name not in divided}
+        bases[EQUALIZED] = replace(
+            bases[NOTHING],
+            ranges=choose(scaled.histograms, scales, alike),
+            equalization=scales,
+            peaks=scaled.peaks,
+        )
     corrected = {
         name: replace(bases[base], means=means[name])
         for name, base in ((BIAS, NOTHING), (BOTH, EQUALIZED))
@@ -96,7 +125,7 @@ def calibrate_model(
     }
     known = {**bases, **corrected}
     candidates = {name: known[name] for name in (BIAS, NOTHING, BOTH, EQUALIZED) if name in known}
-    trial = take(samples, places) if len(candidates) > 1 else []
+    trial = kept(samples.take(places)) if places and len(candidates) > 1 else []
     chosen = choose_corrections(model, config, candidates, trial, progress)
     findings = [*watched.findings(), *tensor_findings(plain.histograms), *channel_findings(stats)]
     if settings.equalize and not places:
@@ -113,24 +142,21 @@ class _Counted:
         most = max(_VALUES // max(samples, 1), _FEWEST_VALUES)
         self.histograms = {name: Histogram(most=most) for name in placement.tensors}
         self._peaks = peak_counters(graph, config.high_precision)
-        self.known: dict[int, TensorRange] = {}  # What was chosen, by the histogram's identity.
 
-    def beside(self, scaled: _Counted, scales: Mapping[str, Array]) -> dict[str, Counter]:
-        """Counters of the graph's own tensors; `scaled` is filled with them divided by `scales`."""
-        own: dict[str, Counter] = {**self._peaks, **self.histograms}
-        other: dict[str, Counter] = {**scaled._peaks, **scaled.histograms}
-        for name in own.keys() & scales.keys():
-            own[name] = _Both(own[name], other[name], (1 / scales[name]).astype(np.float32))
-        for name in self._peaks.keys() - scales.keys():
-            scaled._peaks[name] = self._peaks[name]
-        for name in self.histograms.keys() - scales.keys():
-            scaled.histograms[name] = self.histograms[name]
-        scaled.known = self.known
-        return own
+    @property
+    def counters(self) -> dict[str, Counter]:
+        """What counts each tensor."""
+        return {**self._peaks, **self.histograms}
 
+    @property
     def peaks(self) -> dict[str, float]:
         """The largest absolute value of each tensor that has no histogram."""
         return {n: peak.amax for n, peak in self._peaks.items() if n not in self.histograms}
+
+    def share(self, other: _Counted, names: Container[str]) -> None:
+        """Takes the counters of another for all tensors but these."""
+        self.histograms.update({n: c for n, c in other.histograms.items() if n not in names})
+        self._peaks.update({n: c for n, c in other._peaks.items() if n not in names})
 
 
 class _Both:
@@ -142,26 +168,3 @@ class _Both:
     def add(self, values: Array) -> None:
         self._plain.add(values)
         self._scaled.add(values * self._times)
-
-
-def _ranges(
-    model: Model,
-    config: BuildConfig,
-    counted: _Counted,
-    scales: Mapping[str, tuple[float, ...]],
-    samples: Samples,
-    progress: Progress,
-) -> dict[str, TensorRange]:
-    settings, histograms = config.calibration, counted.histograms
-    if settings.method is CalibrationMethod.AUTO:
-        proto, placement = prepare_int8(model, config)
-        apply_scales(proto, scales)
-        return choose_ranges(proto, placement, histograms, samples, settings, progress)
-    ranges = {}
-    for done, (name, histogram) in enumerate(histograms.items(), 1):
-        ranges[name] = counted.known.get(id(histogram)) or TensorRange(
-            choose_amax(histogram, settings), histogram.amax
-        )
-        counted.known[id(histogram)] = ranges[name]
-        progress("Choosing ranges", done, len(histograms))
-    return ranges

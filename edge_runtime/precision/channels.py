@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -80,9 +80,11 @@ def observe_channels(
     for name in also:
         axes.setdefault(name, 1 if len(graph.shape(name) or ()) > 3 else -1)
     observer = Observer(proto, {name: _Channels(axis) for name, axis in axes.items()})
-    chosen = _Chosen(samples, skip)
-    numbers = [index + 1 for index in chosen.places]
-    counted = observer.run(chosen, total=len(numbers), progress=progress, numbers=numbers)
+    chosen = _chosen(samples, skip)
+    numbers = [index + 1 for index in chosen]
+    counted = observer.run(
+        samples.take(chosen), total=len(chosen), progress=progress, numbers=numbers
+    )
     found = {name: channels.stats() for name, channels in counted.items()}
     return {name: stats for name, stats in found.items() if stats is not None}
 
@@ -120,23 +122,13 @@ def _channel_axes(graph: Graph, placement: Placement, channels: ChannelMap) -> d
     return axes
 
 
-class _Chosen:
-    """Some of the samples, evenly spread; fewer of large ones."""
-
-    def __init__(self, samples: Samples, skip: Container[int]) -> None:
-        self._samples = samples
-        first = next(iter(samples), {})
-        values = sum(prod(array.shape) for array in first.values())
-        limit = min(max(_INPUT_VALUES // max(values, 1), _FEWEST), _MOST)
-        left = [index for index in range(len(samples)) if index not in skip]
-        self.places = [left[place] for place in spread(len(left), limit)]
-
-    def __iter__(self) -> Iterator[Feeds]:
-        for index, feeds in enumerate(self._samples):
-            if index in self.places:
-                yield feeds
-            if not self.places or index >= self.places[-1]:
-                return
+def _chosen(samples: Samples, skip: Container[int]) -> list[int]:
+    """Indices of some of the samples, evenly spread; fewer of large ones."""
+    first: Feeds = next(iter(samples), {})
+    values = sum(prod(array.shape) for array in first.values())
+    limit = min(max(_INPUT_VALUES // max(values, 1), _FEWEST), _MOST)
+    left = [index for index in range(len(samples)) if index not in skip]
+    return [left[place] for place in spread(len(left), limit)]
 
 
 class _Channels:

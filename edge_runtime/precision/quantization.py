@@ -57,6 +57,25 @@ def prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placeme
     return proto, placement
 
 
+def prepare_calibrated(
+    model: Model, config: BuildConfig, cache: CalibrationCache
+) -> tuple[ModelProto, Placement]:
+    """`prepare_int8` for a calibration of this very model, equalized as that says.
+
+    Raises:
+        CalibrationCacheError: The cache is another model's, or lacks tensors.
+        ConfigError: As `prepare_int8`.
+        ModelError: As `prepare_int8`.
+    """
+    proto, placement = prepare_int8(model, config)
+    needed = set(placement.tensors)
+    if config.exclude:  # A cache of all layers serves a build that leaves some of them out.
+        needed |= cache.ranges.keys() & set(place(Graph(proto)).tensors)
+    cache.check(model.digest, needed)
+    apply_scales(proto, cache.equalization)
+    return proto, placement
+
+
 def quantize_model(
     model: Model,
     config: BuildConfig,
@@ -79,13 +98,8 @@ def quantize_model(
         ConfigError: Samples are needed and missing.
         ModelError: The model cannot be INT8.
     """
-    proto, placement = prepare_int8(model, config)
-    needed = set(placement.tensors)
-    if config.exclude:  # A cache of all layers serves a build that leaves some of them out.
-        needed |= cache.ranges.keys() & set(place(Graph(proto)).tensors)
-    cache.check(model.digest, needed)
+    proto, placement = prepare_calibrated(model, config, cache)
     amax = {name: bounds.amax for name, bounds in cache.ranges.items()}
-    apply_scales(proto, cache.equalization)
     proto = compact(proto)
     release_memory()
     half = HALF_TYPES.get(config.high_precision)
@@ -113,18 +127,16 @@ def quantize_model(
         twin = serialise(rest.twin, model)
         report = report_of(config, proto, Intent(counts, kept, rest.full, rest.lowered))
         report["ranges_checked_on"] = rest.checked_on
-    report.update(_calibration_report(cache, needed, corrected))
+    report.update(_calibration_report(cache, corrected))
     keys = {entry.node: (entry.tensor, entry.axis) for entry in placement.weights}
     report["rounded"] = sorted(n for n, key in keys.items() if weights[key] is not nearest[key])
     return Rewritten(serialise(proto, model), twin, report, cache, fast)
 
 
-def _calibration_report(
-    cache: CalibrationCache, needed: set[str], corrected: list[str]
-) -> dict[str, Any]:
-    methods = Counter(cache.ranges[name].method for name in needed if cache.ranges[name].method)
+def _calibration_report(cache: CalibrationCache, corrected: list[str]) -> dict[str, Any]:
+    methods = Counter(bounds.method for bounds in cache.ranges.values() if bounds.method)
     return {
-        "always_zero": sorted(name for name in needed if cache.ranges[name].amax == 0.0),
+        "always_zero": sorted(n for n, bounds in cache.ranges.items() if bounds.amax == 0.0),
         "calibration": {"method": cache.method, "samples": cache.samples},
         "equalized": sorted(cache.equalization),
         "bias_corrected": sorted(corrected),

@@ -12,13 +12,12 @@ from edge_runtime.config import BuildConfig
 from edge_runtime.model import Model
 from edge_runtime.precision.bias import correct_bias
 from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.equalize import apply_scales
 from edge_runtime.precision.graph import Graph, attribute
 from edge_runtime.precision.half_types import HALF_TYPES
 from edge_runtime.precision.int8 import quantize
 from edge_runtime.precision.pieces import Constant, Piece, Sessions, cut
-from edge_runtime.precision.placement import Placement, place
-from edge_runtime.precision.quantization import prepare_int8
+from edge_runtime.precision.placement import Placement
+from edge_runtime.precision.quantization import prepare_calibrated
 from edge_runtime.precision.weights import QuantizedWeight, quantize_weights
 from edge_runtime.tensors import Array
 
@@ -111,12 +110,7 @@ def open_replay(model: Model, config: BuildConfig, cache: CalibrationCache) -> R
         CalibrationCacheError: The cache is another model's, or lacks tensors.
         ModelError: Nothing in the model can be INT8.
     """
-    proto, placement = prepare_int8(model, config)
-    needed = set(placement.tensors)
-    if config.exclude:  # A cache of all layers serves a build that leaves some of them out.
-        needed |= cache.ranges.keys() & set(place(Graph(proto)).tensors)
-    cache.check(model.digest, needed)
-    apply_scales(proto, cache.equalization)
+    proto, placement = prepare_calibrated(model, config, cache)
     graph = Graph(proto)
     alone = _alone(graph, placement)
     nodes = [(node[0].name, node[0].op_type) for node in alone]

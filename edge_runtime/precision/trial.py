@@ -94,16 +94,9 @@ def choose_corrections(
     return replace(candidates[best], tried=levels)
 
 
-def take(samples: Samples, places: Sequence[int]) -> list[Feeds]:
-    """The samples at these ascending indices, as copies."""
-    wanted = set(places)
-    found: list[Feeds] = []
-    for index, feeds in enumerate(samples):
-        if index in wanted:
-            found.append({name: array.copy() for name, array in feeds.items()})
-        if not places or index >= places[-1]:
-            break
-    return found
+def kept(samples: Samples) -> list[Feeds]:
+    """Samples to keep: copies, for a source may use its arrays again."""
+    return [{name: array.copy() for name, array in feeds.items()} for feeds in samples]
 
 
 def _outputs(model: Model, graph: bytes, trial: Sequence[Feeds]) -> list[list[Array]]:

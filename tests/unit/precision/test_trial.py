@@ -20,7 +20,7 @@ from edge_runtime.precision.trial import (
     EQUALIZED,
     NOTHING,
     choose_corrections,
-    take,
+    kept,
     trial_places,
 )
 from edge_runtime.tensors import Feeds
@@ -83,7 +83,7 @@ def test_what_is_taken_stays_although_the_array_is_used_again() -> None:
                 yield {"x": array}
 
     model = two_convolutions(np.ones(16))
-    taken = take(open_samples(Reused(), model.inputs), [1, 3])
+    taken = kept(open_samples(Reused(), model.inputs).take([1, 3]))
     assert [float(feeds["x"].max()) for feeds in taken] == [1.0, 3.0]
 
 
