@@ -82,8 +82,9 @@ def child(model: Path, who: str, samples: int) -> None:
     print(json.dumps({"seconds": time.perf_counter() - start, "peak_mib": peak}))
 
 
-def measure(model: Path, who: str, samples: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", who, "--model", str(model)]
+def measure(script: str, model: Path, who: str, samples: int) -> dict[str, float]:
+    """What a script's own `--child` prints, in a process of its own."""
+    command = [sys.executable, script, "--child", who, "--model", str(model)]
     done = subprocess.run(
         [*command, "--samples", str(samples)], check=True, stdout=subprocess.PIPE, text=True
     )
@@ -108,11 +109,11 @@ def main() -> None:
             f"{'samples':>7}  {'calibrator':24}{'seconds':>9}{'peak MiB':>10}  ours / its seconds"
         )
         for samples in args.samples:
-            result = measure(model, "edge_runtime", samples)
+            result = measure(__file__, model, "edge_runtime", samples)
             print(f"{samples:7}  {'edge_runtime, mse':24}", end="")
             print(f"{result['seconds']:9.1f}{result['peak_mib']:10.0f}", flush=True)
             for peer in args.peers:
-                other = measure(model, peer, samples)
+                other = measure(__file__, model, peer, samples)
                 ratio = result["seconds"] / other["seconds"]
                 print(f"{samples:7}  {'ONNX Runtime ' + peer:24}{other['seconds']:9.1f}", end="")
                 print(f"{other['peak_mib']:10.0f}  {ratio:.2f}", flush=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import onnx
 
 sys.path.insert(0, str(Path(__file__).parent))
-from calibration import Pictures
+from calibration import Pictures, measure
 from resnet50 import resnet50
 
 PEER = "quantize_static MinMax"
@@ -73,15 +72,6 @@ def child(model: Path, who: str, samples: int) -> None:
     print(json.dumps({"seconds": seconds, "cpu": time.process_time(), "peak_mib": peak}))
 
 
-def measure(model: Path, who: str, samples: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", who, "--model", str(model)]
-    done = subprocess.run(
-        [*command, "--samples", str(samples)], check=True, stdout=subprocess.PIPE, text=True
-    )
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=100)
@@ -97,7 +87,7 @@ def main() -> None:
         onnx.save(resnet50(), model)
         found = {}
         for who in (args.method, PEER):
-            found[who] = measure(model, who, args.samples)
+            found[who] = measure(__file__, model, who, args.samples)
             label = f"ONNX Runtime, {who}" if who == PEER else f"edge_runtime, {who}"
             print(f"{label:40}{found[who]['seconds']:7.1f} s{found[who]['cpu']:7.1f} CPU s", end="")
             print(f"{found[who]['peak_mib']:8.0f} MiB", flush=True)
