@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,17 @@ _SOURCE = re.compile(
 _NODE = re.compile(r"While validating node '\w+::(\w+) ([^ (']+)")
 
 
+@cache
+def _core() -> openvino.Core:
+    """The one core of this process, which stays.
+
+    A core that loads the CPU plugin gives the thread another stack for signals, and where it goes,
+    gives back the one that it found. Of two that go in the order in which they came, the second
+    gives back what the first has freed: the next Ctrl-C ends the process by a segmentation fault.
+    """
+    return openvino.Core()
+
+
 class OpenVinoRuntime:
     """Loads graphs into OpenVINO.
 
@@ -85,9 +97,8 @@ class OpenVinoRuntime:
         return OpenVinoEngine(model, compiled, read_graph(data))
 
     def _compile(self, data: bytes) -> tuple[openvino.Model, openvino.CompiledModel]:
-        core = openvino.Core()
-        model = core.read_model(data)
-        return model, core.compile_model(model, "CPU", self._settings)
+        model = _core().read_model(data)
+        return model, _core().compile_model(model, "CPU", self._settings)
 
     def _refusal(self, data: bytes) -> str | None:
         try:

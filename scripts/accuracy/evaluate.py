@@ -25,6 +25,33 @@ def open_session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+class Reference:
+    """What FP32 makes of a row's samples, kept in the row's folder: every graph is held against it.
+
+    Args:
+        row: The row's folder.
+    """
+
+    def __init__(self, row: Path) -> None:
+        self._model = row / "model.onnx"
+        self._folder = row / f"fp32_by_onnxruntime_{ort.__version__}"
+        self._session: ort.InferenceSession | None = None
+
+    def run(self, sample: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """The first output for these samples, whose file has this name."""
+        kept = self._folder / f"{sample}.npy"
+        if kept.is_file():
+            return np.load(kept)
+        if self._session is None:
+            self._session = open_session(self._model)
+        output: np.ndarray = self._session.run(None, feeds)[0]
+        self._folder.mkdir(exist_ok=True)
+        unfinished = kept.with_suffix(".unfinished.npy")
+        np.save(unfinished, output)
+        unfinished.replace(kept)
+        return output
+
+
 def evaluate(row: Path, graph: Path, every: int) -> dict[str, Any]:
     """Figures of each test sample: `score` and others of its task, `signal` and `noise`.
 
@@ -35,7 +62,7 @@ def evaluate(row: Path, graph: Path, every: int) -> dict[str, Any]:
     """
     truth = json.loads((row / "row.json").read_text())["truth"]
     judge = judge_for(truth)
-    reference, candidate = open_session(row / "model.onnx"), open_session(graph)
+    reference, candidate = Reference(row), open_session(graph)
     figures: dict[str, list[float]] = {}
     index = 0
     samples: list[int] = []
@@ -44,7 +71,7 @@ def evaluate(row: Path, graph: Path, every: int) -> dict[str, Any]:
             feeds = {name: arrays[name] for name in arrays.files}
         count = len(next(iter(feeds.values())))
         if number % every == 0:
-            wanted, found = reference.run(None, feeds)[0], candidate.run(None, feeds)[0]
+            wanted, found = reference.run(path.stem, feeds), candidate.run(None, feeds)[0]
             for a, b in zip(wanted, found, strict=True):
                 difference = a.astype(np.float64) - b
                 one = judge(index, a, b)

@@ -112,7 +112,8 @@ def _measured(
     line["error"] = done["error"]
     if done["error"] is not None:
         return line, {}
-    line["seconds"], line["peak_mib"] = done["seconds"], done["peak_mib"]
+    for cost in ("seconds", "cpu_seconds", "peak_mib"):
+        line[cost] = done[cost]
     graph_digest = digest_of(quantized)
     line["graph"] = graph_digest
     key = digest_of("tensorrt", graph_digest, row.profile, HERE / "tensorrt_view.py")

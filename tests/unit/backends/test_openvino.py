@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
@@ -49,6 +52,32 @@ def test_every_type_that_it_computes_comes_out_as_it_went_in(dtype: str) -> None
     found = run(proto, x=x)["y"]
     assert found.dtype == x.dtype
     np.testing.assert_array_equal(found, x)
+
+
+_INTERRUPTED = """
+import os, signal, sys
+from edge_runtime.backends.openvino import OpenVinoRuntime
+
+graph = sys.stdin.buffer.read()
+first = OpenVinoRuntime(threads=1).load(graph)
+second = OpenVinoRuntime(threads=1).load(graph)
+first.close()
+del first
+second.close()
+del second
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_engines_came_and_went_is_ctrl_c() -> None:
+    graph = identity(TensorProto.FLOAT).SerializeToString()
+    command = [sys.executable, "-c", _INTERRUPTED]
+    done = subprocess.run(command, input=graph, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"interrupted\n", b"")
 
 
 @pytest.mark.parametrize("kind", ["STRING", "DOUBLE", "BFLOAT16"])
