@@ -11,23 +11,24 @@ from edge_runtime.config import BuildConfig, CpuMode, Effort
 from edge_runtime.data import Samples
 from edge_runtime.errors import ConfigError, ModelError
 from edge_runtime.model import Model
-from edge_runtime.precision.bias import correct_bias
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.carried import PRODUCTS
-from edge_runtime.precision.equalize import apply_scales
-from edge_runtime.precision.fast_cpu import fast_form
-from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.half_ranges import half_tensors
-from edge_runtime.precision.half_types import HALF_TYPES
-from edge_runtime.precision.heap import compact, release_memory
-from edge_runtime.precision.high_precision import lower_rest
-from edge_runtime.precision.int8 import MIN_OPSET, quantize
-from edge_runtime.precision.placement import Placement, place
-from edge_runtime.precision.prepare import prepare
+from edge_runtime.precision.corrections.bias import correct_bias
+from edge_runtime.precision.corrections.equalize import apply_scales
+from edge_runtime.precision.corrections.multipliers import add_multipliers
+from edge_runtime.precision.graphs.carried import PRODUCTS
+from edge_runtime.precision.graphs.graph import Graph
+from edge_runtime.precision.graphs.heap import compact, release_memory
+from edge_runtime.precision.graphs.placement import Placement, place
+from edge_runtime.precision.graphs.prepare import prepare
+from edge_runtime.precision.halves.half_ranges import half_tensors
+from edge_runtime.precision.halves.half_types import HALF_TYPES
+from edge_runtime.precision.halves.high_precision import lower_rest
+from edge_runtime.precision.quantized.fast_cpu import fast_form
+from edge_runtime.precision.quantized.int8 import MIN_OPSET, quantize
+from edge_runtime.precision.quantized.rounding import round_weights
+from edge_runtime.precision.quantized.weights import quantize_weights
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from edge_runtime.precision.report import Intent, count_weights, report_of
 from edge_runtime.precision.rewritten import Rewritten, serialise
-from edge_runtime.precision.rounding import round_weights
-from edge_runtime.precision.weights import quantize_weights
 from edge_runtime.progress import Progress, silent
 
 _NO_FORM = "its operator has no INT8 form"
@@ -40,7 +41,7 @@ def prepare_int8(model: Model, config: BuildConfig) -> tuple[ModelProto, Placeme
         ModelError: It is quantized already, or nothing in it can be INT8.
         ConfigError: `config.exclude` names a node that does not exist.
     """
-    half = HALF_TYPES.get(config.high_precision)
+    half = HALF_TYPES.get(config.rest)
     proto = prepare(model, min_opset=half.quantized_opset if half is not None else MIN_OPSET)
     if any("QuantizeLinear" in node.op_type for node in proto.graph.node):
         raise ModelError(
@@ -68,6 +69,7 @@ def prepare_calibrated(
         ModelError: As `prepare_int8`.
     """
     proto, placement = prepare_int8(model, config)
+    add_multipliers(proto, placement, only=cache.equalization)
     needed = set(placement.tensors)
     if config.exclude:  # A cache of all layers serves a build that leaves some of them out.
         needed |= cache.ranges.keys() & set(place(Graph(proto)).tensors)
@@ -102,7 +104,7 @@ def quantize_model(
     amax = {name: bounds.amax for name, bounds in cache.ranges.items()}
     proto = compact(proto)
     release_memory()
-    half = HALF_TYPES.get(config.high_precision)
+    half = HALF_TYPES.get(config.rest)
     counts = count_weights(graph := Graph(proto))
     kept = {n.name: _NO_FORM for n in graph.nodes if n.name in counts and n.op_type not in PRODUCTS}
     kept.update(placement.kept)

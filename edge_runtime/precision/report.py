@@ -15,8 +15,8 @@ from onnx import ModelProto, TensorProto
 
 from edge_runtime.config import BuildConfig, Precision
 from edge_runtime.errors import BuildError
-from edge_runtime.precision.carried import PRODUCTS, carried
-from edge_runtime.precision.graph import Graph, captures, reads
+from edge_runtime.precision.graphs.carried import PRODUCTS, carried
+from edge_runtime.precision.graphs.graph import Graph, captures, reads
 
 _WITH_WEIGHTS = PRODUCTS | {"DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
 _NOT_LISTED = ("QuantizeLinear", "DequantizeLinear", "Cast")
@@ -84,7 +84,7 @@ def report_of(config: BuildConfig, proto: ModelProto, intent: Intent) -> dict[st
 def _rest(config: BuildConfig) -> Precision:
     """What a node is that is not INT8."""
     is_int8 = config.precision is Precision.INT8
-    return config.high_precision if is_int8 else config.precision
+    return config.rest if is_int8 else config.precision
 
 
 def _check(config: BuildConfig, carries: Mapping[str, str], intent: Intent) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_runtime.config import BuildConfig, Precision
 from edge_runtime.data import Samples
 from edge_runtime.errors import ConfigError
 from edge_runtime.model import Model
-from edge_runtime.precision.calibration import calibrate_model
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.calibrator import Observer
-from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.half import half_and_twin, why_full
-from edge_runtime.precision.half_ranges import keep_full, peak_counters
-from edge_runtime.precision.half_types import HALF_TYPES
-from edge_runtime.precision.placement import check_names
-from edge_runtime.precision.prepare import prepare
+from edge_runtime.precision.calibration import calibrate_and_try
+from edge_runtime.precision.graphs.graph import Graph
+from edge_runtime.precision.graphs.placement import check_names
+from edge_runtime.precision.graphs.prepare import prepare
+from edge_runtime.precision.halves.half import half_and_twin, why_full
+from edge_runtime.precision.halves.half_ranges import keep_full, peak_counters
+from edge_runtime.precision.halves.half_types import HALF_TYPES
+from edge_runtime.precision.observing.calibrator import Observer
+from edge_runtime.precision.observing.parallel import workers_for
 from edge_runtime.precision.quantization import prepare_int8, quantize_model
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from edge_runtime.precision.report import Intent, count_weights, report_of
 from edge_runtime.precision.rewritten import Rewritten, serialise
 from edge_runtime.progress import Progress, silent
@@ -56,10 +59,12 @@ def rewrite(
                 "INT8 needs calibration data: a folder of pictures, an .npz file, or the cache of "
                 "an earlier calibration (--calibration-data or --calibration)."
             )
+        reference = None
         if cache is None:
             assert samples is not None
-            cache = calibrate_model(model, config, samples, progress)
-        return quantize_model(model, config, cache, samples=samples, progress=progress)
+            cache, reference = calibrate_and_try(model, config, samples, progress)
+        written = quantize_model(model, config, cache, samples=samples, progress=progress)
+        return replace(written, reference=reference)
     if cache is not None:
         raise ConfigError(f"A calibration cache does nothing for {config.precision.value}.")
     if config.precision is Precision.FP32:
@@ -82,9 +87,10 @@ def _half(
     check_names(graph, config.exclude)
     peaks = {}
     if samples is not None:
-        observer = Observer(proto, peak_counters(graph, config.precision))
-        seen = observer.run(samples, total=len(samples), progress=progress)
-        peaks = {name: peak.amax for name, peak in seen.items()}
+        counters = peak_counters(graph, config.precision)
+        observer = Observer(proto, counters.keys(), workers=workers_for(len(samples)))
+        observer.run(samples, counters, total=len(samples), progress=progress)
+        peaks = {name: peak.amax for name, peak in counters.items()}
         del observer
     kept = keep_full(graph, half, peaks)
     kept.update(dict.fromkeys(config.exclude, "excluded"))

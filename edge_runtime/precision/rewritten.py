@@ -8,8 +8,9 @@ from typing import Any
 from onnx import ModelProto
 
 from edge_runtime.model import Model
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.validate import validate
+from edge_runtime.precision.graphs.validate import validate
+from edge_runtime.precision.observing.reference import Reference
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Rewritten:
         report: What became of the layers, as plain JSON.
         cache: The calibration that the graph was written with; INT8 only.
         fast_graph: What the CPU runs in the mode `fast`, where that was asked; INT8 only.
+        reference: What the model makes of samples, where that was needed; INT8 only.
     """
 
     graph: bytes
@@ -29,6 +31,7 @@ class Rewritten:
     report: dict[str, Any]
     cache: CalibrationCache | None = None
     fast_graph: bytes | None = None
+    reference: Reference | None = None
 
 
 def serialise(proto: ModelProto, model: Model) -> bytes:

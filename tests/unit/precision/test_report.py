@@ -9,9 +9,11 @@ from onnx import ModelProto, NodeProto, TensorProto
 from edge_runtime.config import BuildConfig
 from edge_runtime.data import open_samples
 from edge_runtime.errors import BuildError
-from edge_runtime.precision import half, int8, quantization
-from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.prepare import prepare
+from edge_runtime.precision import quantization
+from edge_runtime.precision.graphs.graph import Graph
+from edge_runtime.precision.graphs.prepare import prepare
+from edge_runtime.precision.halves import half
+from edge_runtime.precision.quantized import int8
 from edge_runtime.precision.report import Intent, count_weights, report_of
 from edge_runtime.precision.rewrite import rewrite
 from edge_runtime.precision.rewritten import Rewritten

@@ -16,7 +16,7 @@ from edge_runtime.data import Samples, open_samples
 from edge_runtime.errors import CalibrationCacheError, ConfigError, DataError, ModelError
 from edge_runtime.model import Model
 from edge_runtime.precision.calibration import calibrate_model
-from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from edge_runtime.precision.rewrite import calibrated_tensors, rewrite
 from edge_runtime.precision.rewritten import Rewritten
 from tests import models

@@ -1,0 +1,1 @@
+"""Writes FP16 and BF16."""

@@ -1,0 +1,1 @@
+"""Runs a model on samples and keeps what its tensors show."""

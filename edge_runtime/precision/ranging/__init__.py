@@ -1,0 +1,1 @@
+"""The ranges of INT8 tensors, and the caches that hold them."""
