@@ -5,37 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edge_runtime.accuracy.guard import Job, keep_budget
 from edge_runtime.accuracy.judge import open_metric
 from edge_runtime.accuracy.user_metric import source_digest
-from edge_runtime.backends.cpu import open_session, run_session
+from edge_runtime.backends.cpu import open_session
 from edge_runtime.backends.tensorrt.profile import check_profile
 from edge_runtime.bundle import CPU_FAST_GRAPH, CPU_GRAPH, GRAPH, Bundle, Manifest, write_bundle
 from edge_runtime.bundle.manifest import DataRecord, ModelRecord
 from edge_runtime.config import BuildConfig, Precision, digest
 from edge_runtime.data import CheckedSamples, Samples, Source, open_samples
 from edge_runtime.data.evaluation import Evaluation, Held, open_held
-from edge_runtime.errors import BuildError, BundleError, ConfigError
+from edge_runtime.data.samples import spread
+from edge_runtime.errors import BuildError, BundleError, ConfigError, DataError
 from edge_runtime.files import StrPath, check_writable
 from edge_runtime.metrics import AgreementMeter
 from edge_runtime.model import Model, read_model
 from edge_runtime.plans import plan_builder, try_plan
 from edge_runtime.precision.calibration import calibrate_model
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.heap import release_memory
+from edge_runtime.precision.observing.reference import Reference
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
+from edge_runtime.precision.ranging.trt_cache import TrtCache, version_number
 from edge_runtime.precision.rewrite import rewrite
 from edge_runtime.precision.rewritten import Rewritten
-from edge_runtime.precision.trt_cache import TrtCache, version_number
 from edge_runtime.progress import Progress, silent
-from edge_runtime.tensors import Array
 from edge_runtime.version import __version__
 from edge_runtime.vision.preprocess import Preprocessing
 
-_COMPARED = 8  # Samples on which the bundle's graph is compared with the model itself.
+_COMPARED = 8  # Samples on which a bundle's graph is compared with the model, if none were before.
 _CACHE_VERSION = "10.3.0"  # JetPack 6.1 and 6.2; the header of the TensorRT cache in a bundle.
 
 
@@ -283,29 +284,22 @@ def _metric_digest(config: BuildConfig) -> str | None:
 def _agreement(
     model: Model, rewritten: Rewritten, samples: Samples, progress: Progress
 ) -> dict[str, Any]:
-    """How close the bundle's graph comes to the model on the first calibration samples."""
-    release_memory()
-    feeds = list(islice(samples, _COMPARED))
-    names = [spec.name for spec in model.outputs]
-
-    def outputs(graph: bytes, done: int) -> list[list[Array]]:
-        release_memory()
-        # One at a time: each holds all weights.
-        session = open_session(graph, lean=True, small=True)
-        results = []
-        for feed in feeds:
-            results.append(run_session(session, names, feed))
-            progress("Comparing with the model", done + len(results), 2 * len(feeds))
-        return results
-
-    expected = outputs(model.proto.SerializeToString(), 0)
-    found = outputs(rewritten.cpu_graph or rewritten.graph, len(feeds))
+    """How close the bundle's graph comes to the model, on samples that show it."""
+    reference = rewritten.reference
+    if reference is None:
+        reference = Reference.of(model, samples.take(spread(len(samples), _COMPARED)))
+    found = reference.outputs_of(rewritten.cpu_graph or rewritten.graph, progress)
     figures = {}
-    for index, name in enumerate(names):
+    for index, name in enumerate(reference.names):
         meter = AgreementMeter()
-        for reference, other in zip(expected, found, strict=True):
+        for expected, other in zip(reference.outputs, found, strict=True):
+            if not np.isfinite(expected[index]).all():
+                raise DataError(
+                    f"Output {name!r} of {model.name} itself is NaN or infinite on a calibration "
+                    "sample. Check the samples, their preprocessing and the model."
+                )
             try:
-                meter.add(reference[index], other[index])
+                meter.add(expected[index], other[index])
             except ValueError as error:
                 raise BuildError(
                     f"Output {name!r} of the rewritten graph cannot be compared with the model's: "

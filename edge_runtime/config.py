@@ -43,7 +43,7 @@ class CalibrationMethod(str, Enum):
 class Effort(str, Enum):
     """How long the rounding of INT8 weights may take.
 
-    `DEFAULT` rounds each to its nearest level. `HIGH` chooses the levels of a layer together, so
+    `DEFAULT` rounds each by itself, or with those of its kernel. `HIGH` chooses the levels of a layer together, so
     that its outputs on the samples come out best; it needs the samples, and minutes.
     """
 
@@ -165,8 +165,9 @@ class BuildConfig:
             maps the names of such inputs to a shape range, or its text such as
             `1x3x32x32,1x3x64x64,4x3x96x96` (min, opt, max; one shape serves as all three). A
             single one may be given as it is. At run time the first that holds the shapes is used.
-        exclude: Names of nodes that keep FP32 whatever the precision; in INT8, `high_precision`.
-        high_precision: What is not INT8 in an INT8 graph: `fp32`, `fp16` or `bf16`.
+        exclude: Names of nodes that keep FP32 whatever the precision; in INT8, `rest`.
+        high_precision: What is not INT8 in an INT8 graph: `fp32`, `fp16` or `bf16`. None is FP16
+            under a guard, which leaves layers out of INT8 that should still be fast, else FP32.
         guard: The accuracy that INT8 may cost; layers leave INT8 until it is kept. None sets no
             limit.
         cpu_mode: `fast` adds the form that a CPU runs quickly to an INT8 bundle.
@@ -181,7 +182,7 @@ class BuildConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     profiles: tuple[OptimizationProfile, ...] = ()
     exclude: tuple[str, ...] = ()
-    high_precision: Precision = Precision.FP32
+    high_precision: Precision | None = None
     guard: GuardConfig | None = None
     cpu_mode: CpuMode = CpuMode.EXACT
     backend: str = "auto"
@@ -193,10 +194,10 @@ class BuildConfig:
         def __init__(
             self,
             precision: Precision | str = ...,
-            calibration: CalibrationConfig = ...,
+            calibration: CalibrationConfig | Mapping[str, Any] = ...,
             profiles: GivenProfile | Iterable[GivenProfile] = ...,
             exclude: Iterable[str] = ...,
-            high_precision: Precision | str = ...,
+            high_precision: Precision | str | None = ...,
             guard: GuardConfig | Mapping[str, Any] | None = ...,
             cpu_mode: CpuMode | str = ...,
             backend: str = ...,
@@ -206,9 +207,12 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", member(Precision, self.precision, "precision"))
-        rest = member(Precision, self.high_precision, "high_precision")
-        object.__setattr__(self, "high_precision", rest)
+        if self.high_precision is not None:
+            rest = member(Precision, self.high_precision, "high_precision")
+            object.__setattr__(self, "high_precision", rest)
         object.__setattr__(self, "cpu_mode", member(CpuMode, self.cpu_mode, "cpu_mode"))
+        ranges = settings(CalibrationConfig, self.calibration, "calibration")
+        object.__setattr__(self, "calibration", ranges)
         if self.guard is not None:
             object.__setattr__(self, "guard", settings(GuardConfig, self.guard, "guard"))
         self._check_int8_only()
@@ -239,7 +243,7 @@ class BuildConfig:
         if self.precision is Precision.INT8:
             return
         given = {
-            "high_precision": self.high_precision is not Precision.FP32,
+            "high_precision": self.high_precision not in (None, Precision.FP32),
             "guard": self.guard is not None,
             "cpu_mode": self.cpu_mode is not CpuMode.EXACT,
         }
@@ -252,7 +256,7 @@ class BuildConfig:
         plain["precision"] = self.precision.value
         plain["calibration"]["method"] = self.calibration.method.value
         plain["calibration"]["effort"] = self.calibration.effort.value
-        plain["high_precision"] = self.high_precision.value
+        plain["high_precision"] = self.high_precision and self.high_precision.value
         plain["cpu_mode"] = self.cpu_mode.value
         plain["profiles"] = [
             {name: str(shapes) for name, shapes in sorted(profile.items())}
@@ -263,6 +267,13 @@ class BuildConfig:
         plain["exclude"] = list(self.exclude)
         plain["targets"] = list(self.targets)
         return plain
+
+    @property
+    def rest(self) -> Precision:
+        """What is not INT8 in an INT8 graph."""
+        if self.high_precision is not None:
+            return self.high_precision
+        return Precision.FP32 if self.guard is None else Precision.FP16
 
     @property
     def plan_settings(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,13 +39,19 @@ class GuardConfig:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "max_drop", _share(self.max_drop))
+        written: object = self.max_drop
+        object.__setattr__(self, "max_drop", _share(written))
         if self.metric not in METRICS and not re.fullmatch(
             r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.metric
         ):
             raise ConfigError(
                 f"metric is {self.metric!r}; it must be one of {', '.join(METRICS)}, or "
                 "python:MODULE:FUNCTION."
+            )
+        if isinstance(written, str) and written.strip().endswith("dB") and self.metric != "sqnr":
+            raise ConfigError(
+                f"max_drop is {written!r}, a level of noise, which is for the metric sqnr; for "
+                f"{self.metric} it is a share such as 0.5%."
             )
 
     @property
@@ -56,6 +63,11 @@ class GuardConfig:
     def takes_labels(self) -> bool:
         """Whether labels have any use for the metric."""
         return self.metric not in ("agreement", "sqnr")
+
+
+def decibels(noise: float) -> str:
+    """A share of noise as the SQNR that it is, such as `30.0 dB` of 0.001."""
+    return f"{-10 * math.log10(noise):.1f} dB" if noise > 0 else "infinite dB"
 
 
 def _share(value: object) -> float:

@@ -41,7 +41,7 @@ class Comparison:
         return Drop(reference, reached, reference - reached, self._interval())
 
     def _interval(self) -> tuple[float, float] | None:
-        if not self.resamples:
+        if not self.resamples or self.samples < 2:  # One sample can only be drawn again and again.
             return None
         random = np.random.default_rng(_SEED)
         step = max(1, _CHUNK // self.samples)

@@ -16,15 +16,15 @@ from math import prod
 
 import numpy as np
 
+from edge_runtime.bench.roofline import AGX_ORIN_64
+from edge_runtime.bench.work import multiply_accumulates
 from edge_runtime.config import BuildConfig, Precision
 from edge_runtime.model import Model
-from edge_runtime.precision.calibrator import Observer
-from edge_runtime.precision.graph import Graph, attribute
+from edge_runtime.precision.graphs.graph import Graph
+from edge_runtime.precision.observing.calibrator import Observer
 from edge_runtime.precision.quantization import prepare_int8
 from edge_runtime.tensors import Array, Feeds
 
-_MACS_PER_SECOND = 42.5e12  # INT8: 85 TOPS are half as many multiply-accumulates.
-_BYTES_PER_SECOND = 204.8e9
 _BYTES = {Precision.INT8: 1, Precision.FP16: 2, Precision.BF16: 2, Precision.FP32: 4}
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -45,8 +45,8 @@ class Layer:
 
     def seconds(self, precision: Precision) -> float:
         """The estimate of its time."""
-        size = _BYTES[precision]  # The rate of computing falls as the size grows.
-        return max(self.macs * size / _MACS_PER_SECOND, self.values * size / _BYTES_PER_SECOND)
+        computing = 2 * self.macs / AGX_ORIN_64.operations_per_second[precision.value]
+        return max(computing, self.values * _BYTES[precision] / AGX_ORIN_64.bytes_per_second)
 
 
 @dataclass(frozen=True)
@@ -121,22 +121,17 @@ def estimate_cost(model: Model, config: BuildConfig, feeds: Feeds) -> Cost:
     ]
     wanted = {name for node in nodes for name in (*node.input[:2], node.output[0])}
     counters = {name: _Shape() for name in wanted if graph.is_activation(name)}
-    seen = Observer(proto, counters).run([sized], total=1)
-    shapes = {name: seen[name].shape if name in seen else graph.shape(name) for name in wanted}
+    Observer(proto, counters.keys()).run([sized], counters, total=1)
+    shapes = {n: counters[n].shape if n in counters else graph.shape(n) for n in wanted}
     layers = []
     for node in nodes:
         x, weight, y = (shapes[name] or () for name in (*node.input[:2], node.output[0]))
-        if node.op_type == "Conv":  # Kernels are [M, C/group, ...], transposed [C, M/group, ...].
-            macs = prod(y) * prod(weight[1:])
-        elif node.op_type == "ConvTranspose":
-            macs = prod(x) * prod(weight[1:])
-        else:
-            is_across = node.op_type == "Gemm" and attribute(node, "transA", 0)
-            macs = prod(y) * (x[0] if is_across else x[-1])
+        macs = multiply_accumulates(node.op_type, (x, weight), y)
+        assert macs is not None  # It counts those of _LAYERS.
         layers.append(Layer(node.name, macs, prod(x) + prod(weight) + prod(y)))
     names = tuple(weight.node for weight in placement.weights)
     sizes = {name: array.shape for name, array in sized.items()}
-    return Cost(tuple(layers), names, config.high_precision, sizes)
+    return Cost(tuple(layers), names, config.rest, sizes)
 
 
 class _Shape:

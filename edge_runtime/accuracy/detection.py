@@ -58,6 +58,12 @@ class MeanAveragePrecision:
         """See `Metric`."""
         found = [_detections(named, index) for index, named in enumerate(outputs)]
         self._reference = average_precision(self._truth, found)
+        if not self._reference(np.ones((1, len(self._truth)))).any():
+            raise DataError(
+                "The FP32 model itself finds none of the labelled boxes, so that INT8 has nothing "
+                "to lose. Check that the labels are in the samples' order, and that their boxes "
+                "and classes are in the model's own pixels and numbers."
+            )
 
     def compare(self, outputs: Iterable[Outputs]) -> Comparison:
         """See `Metric`."""

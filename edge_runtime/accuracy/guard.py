@@ -25,8 +25,8 @@ from edge_runtime.data.evaluation import Held
 from edge_runtime.data.samples import CheckedSamples, spread
 from edge_runtime.errors import BuildError
 from edge_runtime.model import Model
-from edge_runtime.precision.calibration_cache import CalibrationCache
 from edge_runtime.precision.quantization import quantize_model
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from edge_runtime.precision.rewrite import rewrite
 from edge_runtime.precision.rewritten import Rewritten
 from edge_runtime.progress import Progress, silent

@@ -53,6 +53,11 @@ class Judge:
         outputs = self._outputs(graph, "Judging a candidate", progress)
         drop = self._metric.compare(outputs).drop()
         if self._guard.confident and drop.interval is None:
+            if len(self._held.samples) == 1:
+                raise ConfigError(
+                    "There is 1 sample to judge on, of which no interval can be given: give more, "
+                    "or leave --confident out."
+                )
             raise ConfigError(
                 f"{self._guard.metric} returns one number for all samples, of which no interval "
                 "can be given: return a score for each sample, or leave --confident out."

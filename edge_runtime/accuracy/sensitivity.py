@@ -10,9 +10,9 @@ from edge_runtime.accuracy.sweep import Sweep
 from edge_runtime.config import BuildConfig
 from edge_runtime.data import Samples
 from edge_runtime.model import Model
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.ranges import LEVELS
-from edge_runtime.precision.replay import Replay, open_replay
+from edge_runtime.precision.observing.replay import Replay, open_replay
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
+from edge_runtime.precision.ranging.ranges import LEVELS
 from edge_runtime.progress import Progress, silent
 
 

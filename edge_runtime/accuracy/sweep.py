@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_runtime.accuracy.noise import Noise, error, is_float, signal
 from edge_runtime.errors import DataError, InferenceError
-from edge_runtime.precision.replay import Layer, Replay, fake_quantize
+from edge_runtime.precision.observing.replay import Layer, Replay, fake_quantize
 from edge_runtime.tensors import Array, Feeds
 
 _WORKERS = min(os.cpu_count() or 1, 8)

@@ -54,6 +54,8 @@ class Top1:
         """See `Metric`."""
         classes: set[int] = set()
         self._hits = list(self._count(outputs, classes))
+        if not any(hits for hits, _ in self._hits):
+            raise DataError(nothing_right(len(self._hits)))
 
     def compare(self, outputs: Iterable[Outputs]) -> Comparison:
         """See `Metric`."""
@@ -163,6 +165,16 @@ class Sqnr:
                 row += [power - float(((reference - found) ** 2).sum()), power]
             rows.append(row)
         return Comparison(_ones, _worst(np.array(rows, "f8")), len(rows))
+
+
+def nothing_right(samples: int) -> str:
+    """Says that FP32 scores 0 on labels: nothing could be lost, so that every budget is kept."""
+    which = "the only sample" if samples == 1 else f"any of {samples} samples"
+    return (
+        f"The FP32 model itself is not right on {which}, so that INT8 has nothing to lose. Check "
+        "that the labels are in the samples' order, number classes from 0 as the model does, and "
+        "that inputs are prepared as in training."
+    )
 
 
 def _worst(rows: Floats) -> Callable[[Floats], Floats]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
@@ -13,8 +12,9 @@ import numpy as np
 
 from edge_runtime.accuracy.bootstrap import Comparison, Floats, Score, ratio_of_sums
 from edge_runtime.config import digest
-from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.errors import DataError
 from edge_runtime.tensors import Outputs
+from edge_runtime.user_function import load_function as load_function
 
 Function = Callable[[list[Outputs], "list[Any] | None"], Any]
 
@@ -63,7 +63,7 @@ class UserMetric:
         """The scores, one or one for each sample, and the number of samples."""
         try:
             returned = self._function(outputs, self._labels)
-        except Exception as error:  # It is the user's code: whatever it raises, it is what failed.
+        except (Exception, SystemExit) as error:  # The user's code: whatever it raises, it failed.
             raise DataError(
                 f"{self._name} failed with {type(error).__name__}: {error}. It is called as "
                 "function(outputs, labels)."
@@ -78,31 +78,6 @@ class UserMetric:
                 f"array with one for each of the {len(outputs)} samples."
             )
         return scores.reshape(-1), len(outputs)
-
-
-def load_function(metric: str) -> Function:
-    """The function that `python:MODULE:FUNCTION` names.
-
-    Raises:
-        ConfigError: There is none, or its module cannot be imported.
-    """
-    _, module_name, name = metric.split(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # As above: an import runs the user's code.
-        raise ConfigError(
-            f"The metric's module {module_name} cannot be imported from {here}: "
-            f"{type(error).__name__}: {error}."
-        ) from error
-    finally:
-        sys.path.remove(here)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise ConfigError(f"The metric's module {module_name} has no function {name!r}.")
-    found: Function = function
-    return found
 
 
 def source_digest(metric: str) -> str:

@@ -9,7 +9,7 @@ from edge_runtime.accuracy.bootstrap import Drop
 from edge_runtime.accuracy.cost import Cost
 from edge_runtime.accuracy.search import Candidate
 from edge_runtime.data.evaluation import Held
-from edge_runtime.guard_config import GuardConfig
+from edge_runtime.guard_config import GuardConfig, decibels
 
 _SHOWN = 5
 
@@ -62,25 +62,32 @@ def refusal(guard: GuardConfig, cost: Cost, tried: Iterable[Candidate], held: He
     left_out = f" ({', '.join(names[:_SHOWN])}{more})" if names else ""
     sure, hint = "", "Allow more with --max-drop, calibrate on more and truer samples"
     if best.drop.interval is not None:
-        low, high = (_share(end, guard) for end in best.drop.interval)
+        ends = [_share(end, guard) for end in best.drop.interval]
+        low, high = reversed(ends) if guard.metric == "sqnr" else ends
         sure = f" (95 % interval {low} to {high})"
     if guard.confident:
         hint = "Judge on more samples, or without --confident; allow more with --max-drop"
+    wanted, verb = f"within {_share(guard.max_drop, guard)} of FP32's", "loses"
+    if guard.metric == "sqnr":
+        wanted, verb = f"at {_share(guard.max_drop, guard)}", "reaches"
     return (
-        f"No INT8 form keeps {guard.metric} within {_share(guard.max_drop, guard)} of FP32's"
+        f"No INT8 form keeps {guard.metric} {wanted}"
         f"{' with confidence' if guard.confident else ''} on {len(held.samples)} samples: the best "
-        f"of {len(tried)} loses {_share(best.drop.drop, guard)}{sure}, with {len(names)} of "
+        f"of {len(tried)} {verb} {_share(best.drop.drop, guard)}{sure}, with {len(names)} of "
         f"{len(cost.int8)} layers left out of INT8{left_out}. {hint}, or choose --precision fp16."
     )
 
 
 def rounding_refusal(guard: GuardConfig, chosen: Candidate, drop: Drop) -> str:
     """Why a search that kept the budget is refused after its weights were rounded with effort."""
+    verb, beyond = "loses", "more"
+    if guard.metric == "sqnr":
+        verb, beyond = "reaches", "less"
     return (
-        f"With {len(chosen.kept)} layers left out of INT8, {guard.metric} loses "
+        f"With {len(chosen.kept)} layers left out of INT8, {guard.metric} {verb} "
         f"{_share(chosen.drop.drop, guard)}, but {_share(drop.drop, guard)} once weights are "
-        f"rounded with --effort high, which is more than the {_share(guard.max_drop, guard)} "
-        "allowed. Build with --effort default."
+        f"rounded with --effort high, which is {beyond} than the {_share(guard.max_drop, guard)} "
+        f"{'asked' if guard.metric == 'sqnr' else 'allowed'}. Build with --effort default."
     )
 
 
@@ -96,5 +103,7 @@ def _ends(drop: Drop) -> list[float] | None:
 
 
 def _share(value: float, guard: GuardConfig) -> str:
-    """A drop in words: per cent, or of a metric whose scale is the user's the number."""
+    """A drop in words: per cent, the SQNR, or of a metric whose scale is the user's the number."""
+    if guard.metric == "sqnr":
+        return decibels(value)
     return f"{value:.4g}" if guard.metric.startswith("python:") else f"{100 * value:.3g} %"

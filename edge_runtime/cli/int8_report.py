@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edge_runtime.cli.text import counted, few, number, percent
+from edge_runtime.guard_config import decibels
 from edge_runtime.strict_json import Value
+from edge_runtime.text import counted, few, number, percent
 
 Row = tuple[str, str]
 
-CURVE_COLUMNS = (">left out of INT8", ">drop", ">95 % interval", ">estimated speed")
+CURVE_COLUMNS = (">left out of INT8", ">drop or SQNR", ">95 % interval", ">estimated speed")
 
 
 def share_rows(report: Mapping[str, Value]) -> Iterator[Row]:
@@ -58,14 +59,16 @@ def guard_rows(report: Mapping[str, Value]) -> Iterator[Row]:
     if guard is None:
         return
     metric = guard["metric"].text() if "metric" in guard else "accuracy"
-    free = metric.startswith("python:")  # The user's own figures have a scale of their own.
+    is_noise = metric == "sqnr"
     parts = []
     if "drop" in guard:
-        parts.append(f"loses {_share(guard['drop'], free)}{_interval(guard, free)}")
+        drop = f"{_loss(guard['drop'], metric)}{_interval(guard, metric)}"
+        parts.append(drop if is_noise else f"loses {drop}")
     if "max_drop" in guard:
-        parts.append(f"{_share(guard['max_drop'], free)} allowed")
-    if "reference" in guard and "reached" in guard:
-        ends = (_share(guard[name], free) for name in ("reference", "reached"))
+        budget = _loss(guard["max_drop"], metric)
+        parts.append(f"{budget} asked" if is_noise else f"{budget} allowed")
+    if "reference" in guard and "reached" in guard and not is_noise:
+        ends = (_loss(guard[name], metric) for name in ("reference", "reached"))
         parts.append(" to ".join(ends))
     if "samples" in guard:
         parts.append(f"on {counted(guard['samples'].integer(0), 'sample')}")
@@ -89,15 +92,15 @@ def guard_curve(report: Mapping[str, Value]) -> list[Sequence[str]]:
     guard = _guard(report)
     if guard is None or "curve" not in guard:
         return []
-    free = "metric" in guard and guard["metric"].text().startswith("python:")
+    metric = guard["metric"].text() if "metric" in guard else "accuracy"
     rows: list[Sequence[str]] = []
     for item in guard["curve"].items():
         point = item.members()
         rows.append(
             (
                 str(point["kept"].integer(0)) if "kept" in point else "-",
-                _share(point["drop"], free) if "drop" in point else "-",
-                _interval(point, free).strip(" ()") or "-",
+                _loss(point["drop"], metric) if "drop" in point else "-",
+                _interval(point, metric).strip(" ()") or "-",
                 f"{point['speed'].number():.2f}x" if "speed" in point else "-",
             )
         )
@@ -113,13 +116,19 @@ def _names(report: Mapping[str, Value], key: str) -> list[str]:
     return [item.text() for item in report[key].items()] if key in report else []
 
 
-def _interval(of: Mapping[str, Value], free: bool) -> str:
+def _interval(of: Mapping[str, Value], metric: str) -> str:
     if "interval" not in of or of["interval"].plain is None:
         return ""
-    return f" ({' to '.join(_share(end, free) for end in of['interval'].items())})"
+    ends = [_loss(end, metric) for end in of["interval"].items()]
+    # The most noise is the least SQNR.
+    return f" ({' to '.join(reversed(ends) if metric == 'sqnr' else ends)})"
 
 
-def _share(value: Value, free: bool) -> str:
+def _loss(value: Value, metric: str) -> str:
+    """A score or a drop: per cent, the SQNR, or of the user's own metric the number itself."""
     if value.plain is None:
         return "-"
-    return number(value.number()) if free else f"{100 * value.number():.3g} %"
+    loss = value.number()
+    if metric == "sqnr":
+        return decibels(loss)
+    return number(loss) if metric.startswith("python:") else f"{100 * loss:.3g} %"

@@ -90,7 +90,7 @@ effort_option = click.option(
 high_precision_option = click.option(
     "--high-precision",
     type=click.Choice([name for name in PRECISIONS if name != Precision.INT8.value]),
-    help="What is not INT8 in an INT8 graph; fp32 by default.",
+    help="What is not INT8 in an INT8 graph; by default fp16 with --max-drop, else fp32.",
 )
 cpu_mode_option = click.option(
     "--cpu-mode",

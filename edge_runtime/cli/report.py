@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.cli import int8_report
 from edge_runtime.cli.plan_report import Row, plan_rows
-from edge_runtime.cli.text import counted, few, number, percent, short_digest, sqnr
 from edge_runtime.errors import BundleError
 from edge_runtime.strict_json import Value
+from edge_runtime.text import counted, few, number, percent, short_digest, sqnr
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -132,7 +132,7 @@ def _rest(bundle: Bundle) -> str:
     """What was asked of the nodes that are not INT8 layers."""
     if bundle.precision.value != "int8":
         return bundle.precision.value
-    return str(bundle.manifest.config.get("high_precision", "fp32"))
+    return str(bundle.manifest.precision.get("high_precision", "fp32"))
 
 
 def _reasons(report: Mapping[str, Value], key: str) -> dict[str, str]:

@@ -92,7 +92,15 @@ def _table(row: dict[str, Any]) -> str:
     extra = ["lowest 5 % below"] if cosine else ["as FP32"]
     if errors:
         extra.append("character errors")
-    head = [row["measure"], "change, 95 % interval", *extra, "SQNR, dB", "s", "MiB", "TensorRT-RTX"]
+    head = [
+        row["measure"],
+        "change, 95 % interval",
+        *extra,
+        "SQNR, dB",
+        "CPU s",
+        "MiB",
+        "TensorRT-RTX",
+    ]
     lines = [
         f"### {row['title']}",
         "",
@@ -108,7 +116,7 @@ def _table(row: dict[str, Any]) -> str:
             lines.append(f"| {line['name']} | {_cell(line['error'])} |{' |' * (len(head) - 1)}")
             continue
         cells = _result(row, line["result"], best.get(line["name"], set()))
-        cost = [f"{line['seconds']:.1f}", f"{line['peak_mib']:.0f}", _taken(line)]
+        cost = [f"{line['cpu_seconds']:.1f}", f"{line['peak_mib']:.0f}", _taken(line)]
         lines.append(f"| {line['name']} | {' | '.join((*cells, *cost))} |")
         read = line.get("as_onnx_runtime_reads_it")
         if read:
@@ -158,14 +166,15 @@ def _timing(row: dict[str, Any]) -> str:
         "",
         f"{row['about'][0].upper()}{row['about'][1:]}.",
         "",
-        "| tool | s | MiB | TensorRT-RTX |",
-        "|---|---|---|---|",
+        "| tool | s | CPU s | MiB | TensorRT-RTX |",
+        "|---|---|---|---|---|",
     ]
     for line in row["tools"]:
         if line["error"] is not None:
-            lines.append(f"| {line['name']} | {_cell(line['error'])} | | |")
+            lines.append(f"| {line['name']} | {_cell(line['error'])} | | | |")
             continue
-        cells = [f"{line['seconds']:.1f}", f"{line['peak_mib']:.0f}", _taken(line)]
+        times = [f"{line[name]:.1f}" for name in ("seconds", "cpu_seconds")]
+        cells = [*times, f"{line['peak_mib']:.0f}", _taken(line)]
         lines.append(f"| {line['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

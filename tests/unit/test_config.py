@@ -193,6 +193,14 @@ def test_shapes_that_make_no_range_are_refused(text: str) -> None:
         ShapeRange.parse(text)
 
 
+def test_calibration_is_given_as_other_settings_are() -> None:
+    config = BuildConfig(calibration={"method": "max", "equalize": False})
+    assert config.calibration == CalibrationConfig(method="max", equalize=False)
+    for wrong in ({"bins": 9}, "max"):
+        with pytest.raises(ConfigError, match=r"calibration is .*CalibrationConfig"):
+            BuildConfig(calibration=wrong)
+
+
 # Digests.
 
 

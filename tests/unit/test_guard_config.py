@@ -23,7 +23,13 @@ from edge_runtime.guard_config import GuardConfig
     ],
 )
 def test_a_budget_is_a_share_however_it_is_written(given: object, share: float) -> None:
-    assert GuardConfig(given).max_drop == pytest.approx(share)
+    assert GuardConfig(given, "sqnr").max_drop == pytest.approx(share)
+
+
+@pytest.mark.parametrize("metric", ["agreement", "top1", "map", "python:mine:score"])
+def test_a_level_of_noise_is_no_budget_of_other_metrics(metric: str) -> None:
+    with pytest.raises(ConfigError, match=rf"max_drop is '30dB'.*sqnr.*{metric}.*0\.5%"):
+        GuardConfig("30dB", metric)
 
 
 @pytest.mark.parametrize(

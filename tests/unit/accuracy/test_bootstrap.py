@@ -69,6 +69,10 @@ def test_without_resamples_there_is_no_interval() -> None:
     assert compare(np.ones(4), np.ones(4), resamples=0).interval is None
 
 
+def test_one_sample_has_no_interval() -> None:
+    assert compare(np.ones(1), np.zeros(1)).interval is None
+
+
 def test_what_has_nothing_to_lose_loses_nothing() -> None:
     always_zero = ratio_of_sums(np.array([[0.0, 0.0]]), 0, 1)
     noisy_zero = ratio_of_sums(np.array([[-1.0, 0.0]]), 0, 1)

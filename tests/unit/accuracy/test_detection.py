@@ -72,8 +72,15 @@ def test_the_order_is_that_of_scores_over_all_pictures() -> None:
 
 def test_rows_without_a_score_only_fill_up() -> None:
     metric = MeanAveragePrecision([{"boxes": [list(SQUARE)], "classes": [1]}])
-    metric.set_reference([{"detections": np.array([[*SQUARE, 0.0, 1]], "f4")}])
-    assert metric.compare([{"detections": np.zeros((0, 6), "f4")}]).drop().drop == 0
+    metric.set_reference([{"detections": np.array([[*SQUARE, 0.9, 1]], "f4")}])
+    filled = np.array([[*SQUARE, 0.0, 1]], "f4")
+    assert metric.compare([{"detections": filled}]).drop().drop == pytest.approx(1)
+
+
+def test_labels_of_which_fp32_finds_nothing_are_refused() -> None:
+    metric = MeanAveragePrecision([{"boxes": [list(SQUARE)], "classes": [1]}])
+    with pytest.raises(DataError, match="FP32 model itself finds none of the labelled boxes"):
+        metric.set_reference([{"detections": np.array([[*SQUARE, 0.9, 2]], "f4")}])
 
 
 def test_no_more_than_a_hundred_detections_of_a_class_count() -> None:
@@ -103,9 +110,9 @@ ROWS = np.array([[0, 0, 10, 10, 0.9, 1], [50, 50, 60, 60, 0.8, 2], [0, 0, 0, 0, 
     ],
 )
 def test_the_forms_that_detections_come_in(outputs: dict[str, np.ndarray]) -> None:
-    metric = MeanAveragePrecision(LABELS)
-    metric.set_reference([outputs])
-    drop = metric.compare([outputs]).drop()
+    metric = MeanAveragePrecision(LABELS * 2)
+    metric.set_reference([outputs] * 2)
+    drop = metric.compare([outputs] * 2).drop()
     assert (drop.reference, drop.drop) == (pytest.approx(1), 0)
     assert drop.interval == (0, 0)
 

@@ -13,7 +13,7 @@ from edge_runtime.accuracy.guard import Job, keep_budget
 from edge_runtime.config import BuildConfig, CalibrationConfig
 from edge_runtime.data import open_samples
 from edge_runtime.data.evaluation import Held
-from edge_runtime.errors import BuildError
+from edge_runtime.errors import BuildError, ConfigError
 from edge_runtime.model import Model, model_from_proto
 from edge_runtime.precision.calibration import calibrate_model
 from edge_runtime.precision.rewritten import Rewritten
@@ -127,9 +127,17 @@ def test_nodes_that_are_excluded_anyway_stay_so() -> None:
 
 
 def test_a_budget_that_nothing_keeps_is_refused_with_the_best() -> None:
-    with pytest.raises(BuildError, match=r"loses .* with 5 of 6 layers.*--max-drop") as caught:
-        keep_budget(job(net(), 0))
+    said = r"sqnr at 90\.0 dB on 6 samples: .*reaches \d\d\.\d dB .*with 5 of 6 layers.*--max-drop"
+    with pytest.raises(BuildError, match=said) as caught:
+        keep_budget(job(net(), "90dB"))
     assert "\n" not in str(caught.value)
+
+
+def test_one_sample_gives_no_confidence() -> None:
+    task = job(net(), "25dB", confident=True)
+    one = replace(task, held=replace(task.held, samples=task.held.samples.take([0])))
+    with pytest.raises(ConfigError, match=r"1 sample to judge on.*--confident"):
+        keep_budget(one)
 
 
 def test_the_ranking_that_is_handed_in_decides() -> None:

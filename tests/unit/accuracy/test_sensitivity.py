@@ -14,16 +14,16 @@ from edge_runtime.config import BuildConfig, canonical_json
 from edge_runtime.data import Samples, open_samples
 from edge_runtime.errors import CalibrationCacheError, DataError, ModelError
 from edge_runtime.model import Model
-from edge_runtime.precision.bias import correct_bias
 from edge_runtime.precision.calibration import calibrate_model
-from edge_runtime.precision.calibration_cache import CalibrationCache
-from edge_runtime.precision.equalize import apply_scales
-from edge_runtime.precision.graph import Graph
-from edge_runtime.precision.int8 import quantize
-from edge_runtime.precision.placement import Placement
+from edge_runtime.precision.corrections.bias import correct_bias
+from edge_runtime.precision.corrections.equalize import apply_scales
+from edge_runtime.precision.graphs.graph import Graph
+from edge_runtime.precision.graphs.placement import Placement
+from edge_runtime.precision.observing.replay import fake_quantize
 from edge_runtime.precision.quantization import prepare_int8, quantize_model
-from edge_runtime.precision.replay import fake_quantize
-from edge_runtime.precision.weights import quantize_weights
+from edge_runtime.precision.quantized.int8 import quantize
+from edge_runtime.precision.quantized.weights import quantize_weights
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from tests import models
 from tests.models import NETS, PICTURE, Net
 

@@ -34,8 +34,13 @@ def test_top1_of_several_rows_a_sample_takes_a_label_for_each() -> None:
 
 
 def test_top1_can_go_up() -> None:
-    found = drop(Top1([1, 1]), scores(0, 0), scores(1, 0))
+    found = drop(Top1([1, 0]), scores(0, 0), scores(1, 0))
     assert found.drop == -0.5
+
+
+def test_labels_that_fp32_never_meets_are_refused() -> None:
+    with pytest.raises(DataError, match="FP32 model itself is not right on any of 3 samples"):
+        Top1([1, 2, [2, 3]]).set_reference(iter(scores(0, 0, 0)))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,16 @@ def test_an_error_of_the_function_is_named_and_kept(write) -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def test_a_function_that_exits_does_not_end_the_build_as_if_it_were_done(write) -> None:
+    metric = UserMetric(write("raise SystemExit(0)"), None)
+    with pytest.raises(DataError, match="failed with SystemExit: 0"):
+        metric.set_reference(iter(OUTPUTS))
+    script = write("return 1\nraise SystemExit(0)")
+    sys.modules.pop(script.split(":")[1])
+    with pytest.raises(ConfigError, match=r"cannot be imported.*SystemExit: 0"):
+        load_function(script)
+
+
 def test_what_cannot_be_imported_is_named(write) -> None:
     path = list(sys.path)
     with pytest.raises(ConfigError, match=r"there_is_no_such.*ModuleNotFoundError"):

@@ -163,6 +163,16 @@ def test_a_guard_of_the_users_has_figures_of_its_own(
     assert "python:mine:score: loses 12.5, 0.005 allowed" in said
 
 
+def test_a_guard_of_noise_speaks_of_decibels(run, half_bundle: Path, tmp_path: Path) -> None:
+    interval = {"drop": 0.001, "interval": [0.0005, 0.01]}
+    curve = [{"kept": 1, "speed": 2.0, **interval}, {"kept": 2, "drop": 0.0, "speed": 1.5}]
+    guard = {**GUARD, "metric": "sqnr", "max_drop": 0.0032, "curve": curve, **interval}
+    said = text(run, with_report(half_bundle, tmp_path / "b.edge", guard=guard), "--layers")
+    assert "guard sqnr: 30.0 dB (20.0 dB to 33.0 dB), 24.9 dB asked, on 400 samples" in said
+    assert "1 30.0 dB 20.0 dB to 33.0 dB 2.00x" in said
+    assert "2 infinite dB - 1.50x" in said
+
+
 def test_a_report_without_the_newer_keys_shows_nothing_of_them(
     run, half_bundle: Path, tmp_path: Path
 ) -> None:
