@@ -80,6 +80,14 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def browser(session: nox.Session) -> None:
+    """The HTML pages in Chromium, where that is installed."""
+    if not (shutil.which("chromium") or shutil.which("chromium-browser")):
+        session.skip("Chromium is not installed: apt-get install chromium")
+    session.run("pytest", "--quiet", "tests/browser", *session.posargs)
+
+
+@nox.session(python=False)
 def readme(session: nox.Session) -> None:
     """Runs the commands and the code of README.md."""
     session.run("pytest", "--quiet", "tests/house/test_readme.py", *session.posargs)
@@ -88,7 +96,7 @@ def readme(session: nox.Session) -> None:
 @nox.session(python=OTHERS)
 def pythons(session: nox.Session) -> None:
     """Unit, contract and GPU tests on every other Python that is there, from the wheel."""
-    session.install(".[build,vision,cuda,openvino]", *TEST_TOOLS)
+    session.install(".[build,vision,cuda,openvino,loadgen]", *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
     on_gpu = ("tests/software_gpu/cuda", "tests/software_gpu/runtime")
     session.run("pytest", "--quiet", *on_gpu, *session.posargs)
@@ -98,7 +106,7 @@ def pythons(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """The same with the oldest version of every dependency that pyproject.toml allows."""
     pins = [f"{r.name}=={next(iter(r.specifier)).version}.*" for r in requirements("3.10")]
-    session.install(".[build,vision,cuda,openvino]", *pins, *TEST_TOOLS)
+    session.install(".[build,vision,cuda,openvino,loadgen]", *pins, *TEST_TOOLS)
     session.run("pytest", "--quiet", "tests/unit", "tests/contract", *session.posargs)
     session.run("pytest", "--quiet", "tests/software_gpu/runtime", *session.posargs)
 

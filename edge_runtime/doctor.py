@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.backends.registry import Availability, availability
-from edge_runtime.board import Board, read_board
-
-_DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "edge-runtime": ("edge-runtime",),
-    "numpy": ("numpy",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "openvino": ("openvino",),
-    "onnx": ("onnx",),
-    "pydantic": ("pydantic",),
-    "opencv": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"),
-    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-    "tensorrt-rtx": ("tensorrt-rtx-cu12-bindings", "tensorrt-rtx-cu13-bindings"),
-    "pycuda": ("pycuda",),
-    "cuda-bindings": ("cuda-bindings",),
-}
-"""Library to the distributions that bring it; their metadata tells the version, unimported."""
-
-_WITHOUT_METADATA = {"opencv": "cv2", "tensorrt": "tensorrt"}
-"""Library to its module where some packages of it may carry no metadata, as apt's OpenCV."""
+from edge_runtime.board import Board
+from edge_runtime.telemetry.conditions import Conditions, read_conditions
+from edge_runtime.telemetry.limits import limits
 
 _EXTRAS = (("build", "onnx", "build and check"), ("vision", "opencv", "read pictures"))
 
@@ -53,31 +34,40 @@ class Diagnosis:
     """What this machine is, has and can do.
 
     Attributes:
-        board: Facts of the machine.
-        python: Version of the interpreter.
-        versions: Version by library; None where it is not installed, `unknown` where it is but
-            carries no metadata.
+        conditions: Facts of the machine, versions of the libraries, power mode, clocks and heat.
         int8: How the CPU sums products of INT8, and what is therefore safe to run on it.
         backends: What can be built and run here, best first.
-        advice: What limits this machine and the command that mends it, one sentence or two each.
+        advice: What this machine lacks and the command that mends it, one sentence or two each.
+        limits: What would limit a benchmark now, and what to do about it, a line each.
     """
 
-    board: Board
-    python: str
-    versions: Mapping[str, str | None]
+    conditions: Conditions
     int8: str
     backends: tuple[Availability, ...]
     advice: tuple[str, ...]
+    limits: tuple[str, ...]
+
+    @property
+    def board(self) -> Board:
+        """Facts of the machine."""
+        return self.conditions.board
+
+    @property
+    def versions(self) -> Mapping[str, str | None]:
+        """Version by library; None where it is not installed, `unknown` without metadata."""
+        return self.conditions.versions
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as plain JSON values."""
         return {
             "board": self.board.to_json(),
-            "python": self.python,
+            "python": self.conditions.python,
             "versions": dict(self.versions),
             "int8": self.int8,
             "backends": [asdict(backend) for backend in self.backends],
             "advice": list(self.advice),
+            "limits": list(self.limits),
+            "conditions": self.conditions.to_json(),
         }
 
 
@@ -88,26 +78,14 @@ def diagnose(root: Path = Path("/")) -> Diagnosis:
         root: Where the file tree of the machine begins; versions and backends are always those of
             this interpreter.
     """
-    board = read_board(root)
-    versions = {library: _version(library) for library in _DISTRIBUTIONS}
+    conditions = read_conditions(root, folder=None)
     return Diagnosis(
-        board=board,
-        python=platform.python_version(),
-        versions=versions,
-        int8=_int8(board),
+        conditions=conditions,
+        int8=_int8(conditions.board),
         backends=availability(),
-        advice=tuple(_advice(board, versions)),
+        advice=tuple(_advice(conditions.board, conditions.versions)),
+        limits=tuple(limits(conditions)),
     )
-
-
-def _version(library: str) -> str | None:
-    for distribution in _DISTRIBUTIONS[library]:
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    module = _WITHOUT_METADATA.get(library)
-    return "unknown" if module and find_spec(module) else None
 
 
 def _int8(board: Board) -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from edge_runtime.backends import registry
-from edge_runtime.backends.base import Engine, ExecutionContext
+from edge_runtime.backends.base import Engine, ExecutionContext, LayerTime
 from edge_runtime.bundle import Bundle
 from edge_runtime.choices import member, settings
 from edge_runtime.config import CpuMode
@@ -122,18 +122,21 @@ class Session:
         check_feeds(self.inputs, feeds, self._is_on_device)
         return self._with_context(lambda context: context.run_on_device(feeds))
 
-    def layer_times(self, feeds: DeviceFeeds) -> list[tuple[str, float]]:
-        """Runs one inference in a context of its own and times each layer on the GPU.
+    def layer_times(self, feeds: DeviceFeeds, *, runs: int = 1) -> list[LayerTime]:
+        """Runs inferences in a context of its own and times each layer.
+
+        A CPU loads the graph once more for it, so that the session itself stays as fast as it was.
 
         Args:
             feeds: As `run`.
+            runs: How many inferences; the first ones are slow.
 
         Returns:
-            Each layer's name and milliseconds, in the order in which they ran. Layers are timed one
-            by one, so that their sum is more than an inference takes.
+            The layers in the order in which they ran. They are timed one by one, so that their sum
+            is more than an inference takes.
 
         Raises:
-            BackendUnavailableError: The session runs on the CPU.
+            BundleError: The bundle was replaced or damaged since the session was opened.
             FeedError: As `run`.
             InferenceError: As `run`.
             DeviceError: The GPU failed.
@@ -144,7 +147,7 @@ class Session:
             raise SessionClosedError
         context = self._engine.create_context()
         try:
-            return context.layer_times(feeds)
+            return context.layer_times(feeds, runs=runs)
         finally:
             context.close()
 

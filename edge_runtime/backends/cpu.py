@@ -9,15 +9,21 @@ even when fused, since its weights have 7 bits: it runs with ONNX Runtime's own 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from edge_runtime.backends.layer_times import LayerTime, layer_times
 from edge_runtime.backends.onnx_graph import first_refused, read_graph, with_versions
+from edge_runtime.backends.ort_profile import Kernel, computed_nodes, inferences
 from edge_runtime.cuda.array import DeviceArray
 from edge_runtime.errors import BackendUnavailableError, InferenceError, ModelError
 from edge_runtime.tensors import Array, Feeds, Outputs, TensorSpec
@@ -71,13 +77,28 @@ class CpuRuntime:
         self._threads = threads
         self._fast = fast
 
-    def load(self, data: bytes) -> CpuEngine:
+    def load(self, data: bytes, *, graph: Callable[[], bytes] | None = None) -> CpuEngine:
         """Loads a serialised ONNX model without external data.
+
+        Args:
+            data: The model.
+            graph: Reads the same bytes again where layers are to be timed. Without it, the engine
+                keeps `data` for that.
 
         Raises:
             ModelError: ONNX Runtime cannot run the graph; its reason is in the message.
         """
-        return CpuEngine(open_session(data, threads=self._threads, exact=not self._fast))
+        session = open_session(data, threads=self._threads, exact=not self._fast)
+        return CpuEngine(session, _Source(graph or (lambda: data), self._threads, not self._fast))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The graph of an engine and how it was loaded, to load it once more with a profiler."""
+
+    read: Callable[[], bytes]
+    threads: int
+    exact: bool
 
 
 class CpuEngine:
@@ -85,8 +106,9 @@ class CpuEngine:
 
     on_device = False
 
-    def __init__(self, session: CpuSession) -> None:
+    def __init__(self, session: CpuSession, source: _Source) -> None:
         self._session: CpuSession | None = session
+        self._source = source
         self.inputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_inputs()))
         self.outputs: Sequence[TensorSpec] = tuple(map(_spec, session.get_outputs()))
 
@@ -94,7 +116,7 @@ class CpuEngine:
         """A new context on the shared session."""
         if self._session is None:
             raise InferenceError("This engine is closed.")
-        return CpuContext(self._session)
+        return CpuContext(self._session, self._source)
 
     def close(self) -> None:
         """Drops the session; it is freed with its last context."""
@@ -104,8 +126,9 @@ class CpuEngine:
 class CpuContext:
     """Runs one inference at a time. The work is done inside `enqueue`: a CPU has no stream."""
 
-    def __init__(self, session: CpuSession) -> None:
+    def __init__(self, session: CpuSession, source: _Source) -> None:
         self._session = session
+        self._source = source
         self._names = [output.name for output in session.get_outputs()]
         self._outputs: Outputs | None = None
         self._aliases: list[str] | None = None
@@ -145,13 +168,24 @@ class CpuContext:
             "The CPU backend has no GPU memory to leave outputs in; call run()."
         )
 
-    def layer_times(self, feeds: Feeds) -> list[tuple[str, float]]:  # noqa: ARG002
-        """Refused.
+    def layer_times(self, feeds: Feeds, *, runs: int = 1) -> list[LayerTime]:
+        """Times each layer in a session of its own, which is loaded for it and dropped.
+
+        ONNX Runtime measures in whole microseconds, and measuring adds some to each layer.
 
         Raises:
-            BackendUnavailableError: Always.
+            InferenceError: As `enqueue`.
         """
-        raise BackendUnavailableError("The CPU backend does not time layers; a GPU does.")
+        source = self._source
+        data = source.read()
+        options = _options(source.threads, exact=source.exact)
+        with TemporaryDirectory(prefix="edge-runtime-") as folder:
+            optimized = Path(folder, "optimized.onnx")
+            options.optimized_model_filepath = str(optimized)
+            profile = _profile(data, options, feeds, runs, Path(folder))
+            nodes = computed_nodes(read_graph(data), read_graph(optimized.read_bytes()))
+        times = [[(kernel.name, kernel.microseconds / 1000) for kernel in run] for run in profile]
+        return layer_times(times, nodes)
 
     def close(self) -> None:
         """Nothing to free: the session belongs to the engine."""
@@ -178,15 +212,12 @@ def open_session(
     Raises:
         ModelError: ONNX Runtime cannot run the graph; the message names the node, where it is one.
     """
-    options = _options(threads)
+    options = _options(threads, exact=exact)
     if lean:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if small:
         level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.graph_optimization_level = level
-    if exact:
-        for key, value in EXACT.items():
-            options.add_session_config_entry(key, value)
     try:
         return _open(graph, options)
     except _LOAD_ERRORS as error:
@@ -208,10 +239,56 @@ def run_session(session: CpuSession, outputs: Sequence[str], feeds: Feeds) -> li
     return arrays
 
 
-def _options(threads: int) -> onnxruntime.SessionOptions:
+def trace(graph: bytes, feeds: Feeds) -> list[Kernel]:
+    """Runs a model once, node by node as it is written, and says what each took and made.
+
+    Args:
+        graph: A serialised model that `open_session` takes.
+        feeds: Its inputs.
+
+    Returns:
+        The nodes of the main graph in the order in which they ran, with the element type, as numpy
+        calls it, and the shape of each input and output that is there. Nothing is kept of values.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the graph.
+        InferenceError: A layer cannot combine the sizes it was given.
+    """
+    options = _options(1, exact=True)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Weights that it lays out anew at loading are missing among the inputs.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    with TemporaryDirectory(prefix="edge-runtime-") as folder:
+        (kernels,) = _profile(graph, options, feeds, 1, Path(folder))
+    return [kernel.with_types(_ORT_TYPES) for kernel in kernels]
+
+
+def _profile(
+    data: bytes, options: onnxruntime.SessionOptions, feeds: Feeds, runs: int, folder: Path
+) -> list[list[Kernel]]:
+    """The nodes of each of some inferences; the profile is written to `folder`."""
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    try:
+        session = _open(data, options)
+    except _LOAD_ERRORS as error:
+        raise ModelError(f"ONNX Runtime cannot load the graph: {_line(error)}") from error
+    names = [output.name for output in session.get_outputs()]
+    try:
+        for _ in range(runs):
+            run_session(session, names, feeds)
+    finally:
+        written = Path(session.end_profiling())
+    events: list[dict[str, Any]] = json.loads(written.read_bytes())
+    return inferences(events)
+
+
+def _options(threads: int, *, exact: bool = False) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # What it would print to stderr is in the exceptions.
     options.intra_op_num_threads = threads
+    for key, value in EXACT.items() if exact else ():
+        options.add_session_config_entry(key, value)
     return options
 
 

@@ -1,4 +1,4 @@
-"""The nodes of a serialised ONNX model, for error messages; a device has no `onnx` to read them.
+"""The nodes of a serialised ONNX model, read without `onnx`, which a device does not have.
 
 Reads no more than names of the protobuf: https://protobuf.dev/programming-guides/encoding, with the
 field numbers of ONNX's `onnx.proto3`. Weights are stepped over, so that a large model costs little.
@@ -19,9 +19,11 @@ _TYPES = (
 
 _MODEL_IR, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 11, 12
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP, _NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 _ATTRIBUTE_GRAPHS = (6, 11)
+_TENSOR_DIMS, _TENSOR_DATA_TYPE, _TENSOR_NAME = 1, 2, 8
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_TYPE = 1, 2, 1, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEEPEST = 50  # Subgraphs in subgraphs; protobuf itself refuses some more.
@@ -88,6 +90,59 @@ def read_graph(model: bytes) -> OnnxGraph:
         return OnnxGraph()
     names = tuple(_text(value, _VALUE_NAME) for value in outputs)
     return OnnxGraph(tuple(nodes), dict(inputs), names)
+
+
+def weights(model: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Element type and shape of each initializer of the main graph, by name.
+
+    Args:
+        model: A serialised model that `read_graph` reads.
+    """
+    tensors = (
+        tensor
+        for graph in _messages(memoryview(model), _MODEL_GRAPH)
+        for tensor in _messages(graph, _GRAPH_INITIALIZER)
+    )
+    return {
+        _text(tensor, _TENSOR_NAME): (_type(tensor, _TENSOR_DATA_TYPE), tuple(_sizes(tensor)))
+        for tensor in tensors
+    }
+
+
+def casts(model: bytes) -> dict[str, str]:
+    """The element type that each Cast of the main graph makes, by its output.
+
+    Args:
+        model: A serialised model that `read_graph` reads.
+    """
+    return {
+        _text(node, _NODE_OUTPUT): _type(attribute, _ATTRIBUTE_INT)
+        for graph in _messages(memoryview(model), _MODEL_GRAPH)
+        for node in _messages(graph, _GRAPH_NODE)
+        if _text(node, _NODE_OP) == "Cast"
+        for attribute in _messages(node, _NODE_ATTRIBUTE)
+        if _text(attribute, _ATTRIBUTE_NAME) == "to"
+    }
+
+
+def _sizes(tensor: memoryview) -> Iterator[int]:
+    """The dimensions, which may be packed into one field or have one each."""
+    for number, value, _ in _fields(tensor):
+        if number != _TENSOR_DIMS:
+            continue
+        if isinstance(value, int):
+            yield value
+            continue
+        position = 0
+        while position < len(value):
+            size, position = _varint(value, position)
+            yield size
+
+
+def _type(message: memoryview, field_number: int) -> str:
+    """The name of an element type that a field gives by its number."""
+    number = max(_numbers(message, field_number), default=0)
+    return _TYPES[number] if number < len(_TYPES) else f"of type {number}"
 
 
 def first_refused(model: bytes, reason: Callable[[bytes], str | None]) -> tuple[GraphNode, str]:
@@ -182,11 +237,8 @@ def _nodes(graph: memoryview, depth: int = 0) -> Iterator[GraphNode]:
 
 def _input(value: memoryview) -> tuple[str, str]:
     """Its name and element type; what is no tensor, as a sequence, has the type undefined."""
-    number = 0
-    for kind in _messages(value, _VALUE_TYPE):
-        for tensor in _messages(kind, _TYPE_TENSOR):
-            number = max([number, *_numbers(tensor, _TENSOR_TYPE)])
-    name = _TYPES[number] if number < len(_TYPES) else f"of type {number}"
+    kinds = (t for k in _messages(value, _VALUE_TYPE) for t in _messages(k, _TYPE_TENSOR))
+    name = next((_type(tensor, _TENSOR_TYPE) for tensor in kinds), _TYPES[0])
     return _text(value, _VALUE_NAME), name
 
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import openvino
 
+from edge_runtime.backends.layer_times import LayerTime, layer_times
 from edge_runtime.backends.onnx_graph import OnnxGraph, first_refused, read_graph
 from edge_runtime.board import read_board
 from edge_runtime.cuda.array import DeviceArray
@@ -43,6 +45,9 @@ _TYPES = {
     "boolean": "bool",
 }
 """numpy's names of OpenVINO's element types, of those that it computes as they are."""
+
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
+"""Precisions by the last part of what OpenVINO calls an implementation, as `jit_avx2_I8`."""
 
 _LARGEST = 2**31
 _MOST_SHAPES = 4096
@@ -81,8 +86,13 @@ class OpenVinoRuntime:
         if not fast and not read_board().has_int8_dot_products:
             self._settings.update(_WITHOUT_INT8)
 
-    def load(self, data: bytes) -> OpenVinoEngine:
+    def load(self, data: bytes, *, graph: Callable[[], bytes] | None = None) -> OpenVinoEngine:
         """Loads a serialised ONNX model without external data.
+
+        Args:
+            data: The model.
+            graph: Reads the same bytes again where layers are to be timed. Without it, the engine
+                keeps `data` for that.
 
         Raises:
             ModelError: OpenVINO cannot run the graph, or would compute it in other types; names the
@@ -94,11 +104,18 @@ class OpenVinoRuntime:
             raise ModelError(
                 f"OpenVINO cannot load the graph: {self._located(data, _line(error))}"
             ) from error
-        return OpenVinoEngine(model, compiled, read_graph(data))
+        read = graph or (lambda: data)
+        return OpenVinoEngine(model, compiled, read_graph(data), lambda: self._profiled(read()))
 
     def _compile(self, data: bytes) -> tuple[openvino.Model, openvino.CompiledModel]:
         model = _core().read_model(data)
         return model, _core().compile_model(model, "CPU", self._settings)
+
+    def _profiled(self, data: bytes) -> _Profiled:
+        """The model once more, so that it counts time."""
+        settings = {**self._settings, "PERF_COUNT": True}
+        compiled = _core().compile_model(_core().read_model(data), "CPU", settings)
+        return _Profiled(compiled.create_infer_request(), _computed_nodes(compiled, data))
 
     def _refusal(self, data: bytes) -> str | None:
         try:
@@ -116,14 +133,27 @@ class OpenVinoRuntime:
         return f"node {node}: {line}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Profiled:
+    """A request that counts time, and the graph's nodes that each of its layers computes."""
+
+    request: openvino.InferRequest
+    nodes: Mapping[str, tuple[str, ...]]
+
+
 class OpenVinoEngine:
     """A compiled graph, of which every context makes a request of its own."""
 
     on_device = False
 
     def __init__(
-        self, model: openvino.Model, compiled: openvino.CompiledModel, graph: OnnxGraph
+        self,
+        model: openvino.Model,
+        compiled: openvino.CompiledModel,
+        graph: OnnxGraph,
+        profiled: Callable[[], _Profiled],
     ) -> None:
+        self._profiled = profiled
         self._compiled: openvino.CompiledModel | None = compiled
         self.inputs: Sequence[TensorSpec] = _specs(compiled.inputs, graph.inputs)
         self.outputs: Sequence[TensorSpec] = _specs(compiled.outputs, graph.outputs)
@@ -139,7 +169,7 @@ class OpenVinoEngine:
         if self._compiled is None:
             raise InferenceError("This engine is closed.")
         request = self._compiled.create_infer_request()
-        return OpenVinoContext(request, self._shapes, self.inputs, self.outputs)
+        return OpenVinoContext(request, self._shapes, self.inputs, self.outputs, self._profiled)
 
     def close(self) -> None:
         """Drops the graph; it is freed with its last context."""
@@ -191,8 +221,10 @@ class OpenVinoContext:
         shapes: _Shapes,
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
+        profiled: Callable[[], _Profiled],
     ) -> None:
         self._request = request
+        self._profiled = profiled
         self._shapes = shapes
         self._inputs = inputs
         self._outputs = outputs
@@ -206,20 +238,23 @@ class OpenVinoContext:
             InferenceError: A layer cannot combine the sizes it was given.
         """
         self._is_done = False
+        self._run(self._request, feeds)
+        self._is_done = True
+
+    def _run(self, request: openvino.InferRequest, feeds: Feeds) -> None:
         self._shapes.check(feeds)
         for index, spec in enumerate(self._inputs):
             array = feeds[spec.name]
             _check_fits(spec, array)
             tensor = openvino.Tensor(array, shared_memory=False)  # A copy.
-            self._request.set_input_tensor(index, tensor)
+            request.set_input_tensor(index, tensor)
         try:
-            self._request.start_async()  # On one thread, infer() would lose what a layer refuses.
-            self._request.wait()
+            request.start_async()  # On one thread, infer() would lose what a layer refuses.
+            request.wait()
         except RuntimeError as error:
             raise InferenceError(
                 f"The model could not run on these inputs: {_line(error)}"
             ) from error
-        self._is_done = True
 
     def wait(self) -> Outputs:
         """Returns copies of the outputs of the last `enqueue`, once."""
@@ -242,16 +277,49 @@ class OpenVinoContext:
             "The OpenVINO backend has no GPU memory to leave outputs in; call run()."
         )
 
-    def layer_times(self, feeds: Feeds) -> list[tuple[str, float]]:  # noqa: ARG002
-        """Refused.
+    def layer_times(self, feeds: Feeds, *, runs: int = 1) -> list[LayerTime]:
+        """Times each layer in a request of its own, of a model that is compiled for it and dropped.
+
+        OpenVINO tells the mean of all inferences so far, in whole microseconds: the times of single
+        inferences are worked out from these, the n-th to n microseconds, the mean of all to one.
+        What it fused into another layer has no time.
 
         Raises:
-            BackendUnavailableError: Always.
+            FeedError: As `enqueue`.
+            InferenceError: As `enqueue`.
         """
-        raise BackendUnavailableError("The OpenVINO backend does not time layers; a GPU does.")
+        profiled = self._profiled()
+        times: list[list[tuple[str, float]]] = []
+        totals: dict[str, float] = {}
+        precisions = {}
+        for count in range(1, runs + 1):
+            self._run(profiled.request, feeds)
+            times.append([])
+            for layer in profiled.request.profiling_info:
+                if layer.status != openvino.ProfilingInfo.Status.EXECUTED:
+                    continue
+                name, before = layer.node_name, totals.get(layer.node_name, 0.0)
+                totals[name] = max(before, count * layer.real_time.total_seconds() * 1000)
+                times[-1].append((name, totals[name] - before))
+                kind = layer.exec_type.rpartition("_")[2].lower()
+                if kind in _PRECISIONS:
+                    precisions[name] = _PRECISIONS[kind]
+        return layer_times(times, profiled.nodes, precisions)
 
     def close(self) -> None:
         """Nothing to free: the request goes with the context."""
+
+
+def _computed_nodes(compiled: openvino.CompiledModel, data: bytes) -> dict[str, tuple[str, ...]]:
+    """The graph's nodes of each layer, which keeps the names of what was made into it."""
+    labels = [node.label for node in read_graph(data).nodes]
+    found = {}
+    for layer in compiled.get_runtime_model().get_ops():
+        facts = layer.get_rt_info()
+        if "originalLayersNames" in facts:
+            parts = set(str(facts["originalLayersNames"].value).split(","))
+            found[layer.get_friendly_name()] = tuple(name for name in labels if name in parts)
+    return found
 
 
 def _specs(ports: Sequence[Any], names: Iterable[str]) -> tuple[TensorSpec, ...]:

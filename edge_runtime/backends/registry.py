@@ -131,14 +131,12 @@ def open_engine(
 ) -> Engine:
     """Loads what `bundle` holds for the backend that was chosen."""
     if choice.plan is None:
-        fast = cpu_mode is CpuMode.FAST
-        present = {entry.name for entry in bundle.manifest.entries}
-        graphs = (CPU_FAST_GRAPH,) if fast else CPU_GRAPHS
-        graph = bundle.read(next(name for name in graphs if name in present))
-        return cpu_runtime(choice.backend, threads=threads, fast=fast).load(graph)
-    runtime = _module(choice.backend).create_runtime(gpu or GpuConfig())
+        runtime = cpu_runtime(choice.backend, threads=threads, fast=cpu_mode is CpuMode.FAST)
+        read = partial(bundle.read, cpu_graph(bundle, cpu_mode))
+        return runtime.load(read(), graph=read)
+    vendor = _module(choice.backend).create_runtime(gpu or GpuConfig())
     with bundle.map(choice.plan) as data:
-        engine: Engine = runtime.load(
+        engine: Engine = vendor.load(
             data,
             key=bundle.plans[choice.plan],
             inputs=bundle.inputs,
@@ -146,6 +144,13 @@ def open_engine(
             graph=partial(bundle.read, GRAPH),
         )
     return engine
+
+
+def cpu_graph(bundle: Bundle, cpu_mode: CpuMode) -> str:
+    """The entry of the graph that a CPU runs in a mode that the bundle has."""
+    present = {entry.name for entry in bundle.manifest.entries}
+    graphs = (CPU_FAST_GRAPH,) if cpu_mode is CpuMode.FAST else CPU_GRAPHS
+    return next(name for name in graphs if name in present)
 
 
 def cpu_runtime(backend: str, *, threads: int = 0, fast: bool = False) -> Runtime:

@@ -12,8 +12,8 @@ import click
 
 from edge_runtime.cli import options, options_guard, options_tensorrt, output, report
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import file_size
 from edge_runtime.errors import ConfigError
+from edge_runtime.text import file_size
 
 if TYPE_CHECKING:
     from edge_runtime.building import Inputs
@@ -218,7 +218,7 @@ def _inputs(flags: _Flags, recipe: Recipe | None, config: BuildConfig) -> Inputs
     from edge_runtime.building import Inputs, set_aside
     from edge_runtime.data import open_samples
     from edge_runtime.model import read_model
-    from edge_runtime.precision.calibration_cache import CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 
     path = flags.model or (recipe.model if recipe else None)
     assert path is not None

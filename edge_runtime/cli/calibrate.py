@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_runtime.cli import options, output
-from edge_runtime.cli.text import counted, few, number, short_digest
 from edge_runtime.errors import CalibrationCacheError
 from edge_runtime.files import atomic_write, check_writable, read_file
+from edge_runtime.text import counted, few, number, short_digest
 
 if TYPE_CHECKING:
     from edge_runtime.config import BuildConfig
     from edge_runtime.model import Model
-    from edge_runtime.precision.calibration_cache import CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 
 _HELP = """Run an ONNX model on samples, choose the range of each tensor that INT8 needs, and keep
 the ranges in a file for `edge-runtime build --calibration`. The file knows its model, and every
@@ -101,7 +101,7 @@ def command(**given: Any) -> None:
     _check(flags)
     from edge_runtime.config import BuildConfig, CalibrationConfig, Precision
     from edge_runtime.model import read_model
-    from edge_runtime.precision.trt_cache import version_number
+    from edge_runtime.precision.ranging.trt_cache import version_number
 
     version = version_number(flags.trt_version or "10.3.0")
     ranges = CalibrationConfig(
@@ -162,9 +162,9 @@ def _from_trt_cache(
     path: Path, model: Model, config: BuildConfig
 ) -> tuple[CalibrationCache, list[str]]:
     """The ranges that the model needs, and the names of the others."""
-    from edge_runtime.precision.calibration_cache import MAX_BYTES, CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import MAX_BYTES, CalibrationCache
+    from edge_runtime.precision.ranging.trt_cache import TrtCache
     from edge_runtime.precision.rewrite import calibrated_tensors
-    from edge_runtime.precision.trt_cache import TrtCache
     from edge_runtime.version import __version__
 
     data = read_file(path, limit=MAX_BYTES, error=CalibrationCacheError)
@@ -190,7 +190,7 @@ def _from_trt_cache(
 
 
 def _write(cache: CalibrationCache, target: Path, trt_target: Path | None, version: int) -> None:
-    from edge_runtime.precision.trt_cache import TrtCache
+    from edge_runtime.precision.ranging.trt_cache import TrtCache
 
     if trt_target is None:
         cache.save(target)
@@ -209,7 +209,7 @@ def _emit(cache: CalibrationCache, written: list[Path], unused: list[str]) -> No
         ("ranges", f"{counted(len(cache.ranges), 'tensor')}, {_span(cache)}"),
     ]
     if cache.equalization:
-        rows.append(("equalised", f"the channels of {counted(len(cache.equalization), 'tensor')}"))
+        rows.append(("equalized", f"the channels of {counted(len(cache.equalization), 'tensor')}"))
     methods = Counter(bounds.method for bounds in cache.ranges.values() if bounds.method)
     if methods:
         taken = ", ".join(f"{method} {count}" for method, count in methods.most_common())

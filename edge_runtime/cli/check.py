@@ -12,8 +12,8 @@ import click
 
 from edge_runtime.cli import options, output
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import counted, few
 from edge_runtime.errors import ModelError
+from edge_runtime.text import counted, few
 
 if TYPE_CHECKING:
     from edge_runtime.preflight import CheckReport, Finding

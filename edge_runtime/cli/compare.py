@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime.cli import options, output
-from edge_runtime.cli.text import counted, number, percent, sqnr
+from edge_runtime.text import counted, number, percent, sqnr
 
 if TYPE_CHECKING:
     from edge_runtime.comparison import Comparison

@@ -1,4 +1,4 @@
-"""`edge-runtime doctor`: what this machine can build and run, and what would mend the rest."""
+"""`edge-runtime doctor`: what this machine can build and run, how it is now, and what to mend."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_runtime.cli import options, output
-from edge_runtime.cli.text import file_size
+from edge_runtime.text import file_size
 
 if TYPE_CHECKING:
     from edge_runtime.board import Board
     from edge_runtime.doctor import Diagnosis
+    from edge_runtime.telemetry.conditions import Conditions
 
-_HELP = """Say what this machine is, which libraries it has, what it can build and run, and what
-to do about the rest. Nothing is imported, built or run for it.
+_HELP = """Say what this machine is, which libraries it has, what it can build and run, what limits
+a benchmark now, and what to do about the rest. Nothing is imported, built or run for it.
 """
 
 _EXAMPLES = """\b
@@ -32,10 +33,12 @@ def command() -> None:
     from edge_runtime.doctor import diagnose
 
     found = diagnose()
-    advice = [f"* {line}" for line in found.advice]
+    advice, limits = ([f"* {line}" for line in lines] for lines in (found.advice, found.limits))
     output.emit(
         found.to_json(),
-        output.facts([*_machine(found.board, found.int8), *_software(found)]),
+        output.facts(
+            [*_machine(found.board, found.int8), *_state(found.conditions), *_software(found)]
+        ),
         output.table(
             ("backend", "builds", "runs", "why not"),
             (
@@ -44,7 +47,13 @@ def command() -> None:
             ),
         ),
         *advice,
+        *_headed("What limits a benchmark now:", limits, apart=bool(advice)),
     )
+
+
+def _headed(heading: str, lines: list[str], *, apart: bool) -> list[str]:
+    """The lines under a heading; nothing without lines. Tables are set apart as it is."""
+    return ["\n" * apart + heading, *lines] if lines else []
 
 
 def _machine(board: Board, int8: str) -> Iterator[tuple[str, str]]:
@@ -63,8 +72,28 @@ def _machine(board: Board, int8: str) -> Iterator[tuple[str, str]]:
     yield "CUDA driver", board.libcuda or "none"
 
 
+def _state(found: Conditions) -> Iterator[tuple[str, str]]:
+    """How the machine is at this moment, as far as it is known."""
+    from edge_runtime.telemetry.clocks import spans
+
+    mode, now = found.power_mode, found.now
+    if mode is not None:
+        yield "power mode", f"{mode.name} ({mode.number})" if mode.name else str(mode.number)
+    for span in spans(found.clocks):
+        yield "clocks", span
+    if now.temperatures:
+        heat = [f"{zone} {celsius:.0f}" for zone, celsius in now.temperatures.items()]
+        yield "temperatures", f"{', '.join(heat)} degrees C"
+    if now.total_watts is not None:
+        yield "power", f"{now.total_watts:.1f} W"
+    if found.fan is not None:
+        yield "fan", f"{found.fan:.0%}"
+    if now.load_average:
+        yield "load average", " ".join(f"{load:.2f}" for load in now.load_average)
+
+
 def _software(found: Diagnosis) -> Iterator[tuple[str, str]]:
-    yield "Python", found.python
+    yield "Python", found.conditions.python
     for library, version in found.versions.items():
         yield library, version or "not installed"
 

@@ -14,9 +14,9 @@ from rich.console import RenderableType
 from edge_runtime.cli import options, output, report
 from edge_runtime.cli.int8_report import CURVE_COLUMNS
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import counted, file_size, number, short_digest, tensorrt_version
 from edge_runtime.errors import CalibrationCacheError
 from edge_runtime.files import read_file
+from edge_runtime.text import counted, file_size, number, short_digest, tensorrt_version
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -149,7 +149,7 @@ def _spec(spec: Any) -> dict[str, Any]:
 
 
 def _calibration(path: Path, layers: bool) -> _View:
-    from edge_runtime.precision.calibration_cache import CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 
     cache = CalibrationCache.load(path)
     samples = counted(cache.samples, "sample") if cache.samples else "unknown data"
@@ -177,8 +177,8 @@ def _calibration(path: Path, layers: bool) -> _View:
 
 
 def _tensorrt_cache(path: Path, layers: bool) -> _View:
-    from edge_runtime.precision.calibration_cache import MAX_BYTES
-    from edge_runtime.precision.trt_cache import TrtCache
+    from edge_runtime.precision.ranging.calibration_cache import MAX_BYTES
+    from edge_runtime.precision.ranging.trt_cache import TrtCache
 
     data = read_file(path, limit=MAX_BYTES, error=CalibrationCacheError)
     cache = TrtCache.parse(data, where=str(path))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import click
 
 from edge_runtime.cli.options import is_quiet
-from edge_runtime.cli.text import printable
+from edge_runtime.text import printable
 
 _LOGGER = logging.getLogger("edge_runtime")
 

@@ -18,11 +18,12 @@ from typing import Any, NoReturn
 import click
 
 from edge_runtime.cli.options import wants_json
-from edge_runtime.cli.text import printable
 from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.text import printable
 from edge_runtime.version import __version__
 
 COMMANDS = {
+    "bench": "Measure how fast a bundle runs, by a declared protocol.",
     "build": "Make a bundle of an ONNX model, or add this machine's plan to one.",
     "calibrate": "Choose the INT8 ranges of a model, once, for many builds.",
     "check": "Say what TensorRT will have against a model, without a GPU.",

@@ -18,9 +18,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from edge_runtime.cli.options import is_quiet, wants_json
-from edge_runtime.cli.text import printable
 from edge_runtime.errors import EdgeRuntimeError
 from edge_runtime.progress import Progress, silent
+from edge_runtime.text import printable
 
 _WIDTH = 100  # Of what is not a terminal.
 
@@ -45,6 +45,19 @@ def emit(plain: Mapping[str, Any], *report: RenderableType) -> None:
             console.print(printable(part) if isinstance(part, str) else part)
         lines = (line.rstrip() for line in page.getvalue().splitlines())
         _echo("\n".join(lines), color=console.is_terminal)
+
+
+def emit_lines(plain: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """As `emit`, but with lines that other programs read: they are never folded.
+
+    Args:
+        plain: The result as plain JSON values.
+        lines: The same for people.
+    """
+    if wants_json():
+        emit(plain)
+    else:
+        _echo("\n".join(printable(line) for line in lines), color=False)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:

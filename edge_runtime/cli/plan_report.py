@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.cli.text import counted, file_size, number, percent
 from edge_runtime.config import PLAN_SETTINGS
 from edge_runtime.errors import BundleError
 from edge_runtime.gpu_config import TensorRTConfig
 from edge_runtime.strict_json import Value
+from edge_runtime.text import counted, file_size, number, percent
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle

@@ -11,11 +11,11 @@ import click
 
 from edge_runtime.cli import options, output
 from edge_runtime.cli.kinds import Kind, file_kind
-from edge_runtime.cli.text import counted, number, shape
 from edge_runtime.config import CpuMode
 from edge_runtime.errors import BundleError, DataError
 from edge_runtime.files import atomic_write, check_writable
 from edge_runtime.gpu_config import DRIVERS, DeviceErrorPolicy, GpuConfig
+from edge_runtime.text import counted, number, shape
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle

@@ -10,8 +10,8 @@ import click
 
 from edge_runtime.cli import options, output
 from edge_runtime.cli.sensitivity_chart import level, worst_first
-from edge_runtime.cli.text import counted, number
 from edge_runtime.files import atomic_write, check_writable
+from edge_runtime.text import counted, number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_runtime.config import BuildConfig
     from edge_runtime.data import Samples
     from edge_runtime.model import Model
-    from edge_runtime.precision.calibration_cache import CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
     from edge_runtime.progress import Progress
 
 _HELP = """Quantize one layer of an ONNX model at a time, and measure what that does to the layer's
@@ -166,7 +166,7 @@ def _calibrate(
 
 
 def _load(path: Path) -> CalibrationCache:
-    from edge_runtime.precision.calibration_cache import CalibrationCache
+    from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 
     return CalibrationCache.load(path)
 

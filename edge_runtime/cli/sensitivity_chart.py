@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, TypeVar
 
-from edge_runtime.cli.text import printable
+from edge_runtime.text import printable
 
 if TYPE_CHECKING:
     from edge_runtime.accuracy.sensitivity import (

@@ -2,62 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.cli.sensitivity_chart import chart, level, worst_first
-from edge_runtime.cli.text import counted, number, percent, printable
+from edge_runtime.pages import document, embedded, plain_text, table
+from edge_runtime.text import counted, number, percent, printable
 
 if TYPE_CHECKING:
     from edge_runtime.accuracy.sensitivity import LayerSensitivity, Sensitivity
 
 _WORST = 10
+_UNIT = "SQNR"
 
 _STYLE = """
-:root { color-scheme: light dark; --ground: #fff; --text: #1c2330; --soft: #5b6575;
-  --line: #d9dee6; --bar: #8fb3e0; --worst: #d9483b; --dot: #1c2330; --mark: #fff3cd; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #14181f; --text: #e6eaf0; --soft: #9aa5b5; --line: #333b47; --bar: #3f6ea8;
-    --worst: #f0705f; --dot: #f2f4f7; --mark: #453a12; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1040px; padding: 16px; background: var(--ground);
-  color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.4rem; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 28px 0 8px; }
-p, li { max-width: 46em; }
-.soft { color: var(--soft); }
-code { font: 0.88em ui-monospace, monospace; overflow-wrap: anywhere; }
-pre { background: color-mix(in srgb, var(--line) 40%, transparent); border-radius: 6px;
-  padding: 10px 12px; white-space: pre-wrap; overflow-wrap: anywhere; }
-.chart { display: flex; border: 1px solid var(--line); border-radius: 6px; padding: 8px 0; }
-.chart svg { display: block; flex: none; }
-.scroll { overflow-x: auto; flex: 1; min-width: 0; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); text-anchor: middle; }
-.axis text { text-anchor: end; }
-.grid { stroke: var(--line); }
 .total { stroke: var(--worst); stroke-width: 1.5; stroke-dasharray: 5 4; }
-.hit { fill: transparent; }
-.bar { fill: var(--bar); }
 .bar.worst { fill: var(--worst); }
 .dot { fill: var(--dot); stroke: var(--ground); }
 svg .rank { fill: var(--worst); font-weight: 700; paint-order: stroke; stroke: var(--ground);
   stroke-width: 3px; }
 a:hover .hit, a:focus .hit { fill: color-mix(in srgb, var(--line) 60%, transparent); }
-.key { display: flex; flex-wrap: wrap; gap: 4px 20px; padding: 0; list-style: none; }
-.key svg { vertical-align: -1px; margin-right: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
-th, td { padding: 5px 6px; text-align: right; vertical-align: top;
-  border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; white-space: normal; }
-td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; width: 40%;
-  min-width: 7em; }
-td.name span { color: var(--soft); }
 tr:target { background: var(--mark); }
-.wide { overflow-x: auto; }
 """
 
 
@@ -69,22 +36,12 @@ def page(plain: Mapping[str, Any], result: Sensitivity) -> str:
         result: The figures.
     """
     axis, field = chart(result)
-    name = _text(str(plain["model"]))
+    name = plain_text(str(plain["model"]))
     calibration = plain["calibration"]
     worst = worst_first(result.layers)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>What INT8 costs {name}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>What INT8 costs {name}</h1>
+    body = f"""<h1>What INT8 costs {name}</h1>
 <p class="soft">{counted(len(result.layers), "layer")}, measured on \
-{counted(result.samples, "sample")}; calibrated with {_text(str(calibration["method"]))}\
+{counted(result.samples, "sample")}; calibrated with {plain_text(str(calibration["method"]))}\
 {_calibrated_on(calibration["samples"])}.</p>
 <p>With all layers in INT8, the outputs have <b>{level(result.total_noise)}</b>. \
 {_summary(worst)}</p>
@@ -111,10 +68,8 @@ follow it to its row below.</p>
 {_tensor_table(result)}
 <h2>All layers</h2>
 {_layer_table(result.layers, result.layers, linked=False)}
-<script type="application/json" id="data">{_embedded(plain)}</script>
-</body>
-</html>
-"""
+{embedded(plain)}"""
+    return document(f"What INT8 costs {name}", body, style=_STYLE)
 
 
 _READING = """<p>All figures are SQNR, the signal to quantization noise ratio: 20 dB means that the
@@ -183,32 +138,20 @@ def _layer_table(
             level(row.weight_noise),
             level(row.input_noise),
         )
-        values = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
-        name = f'<td class="name">{_text(row.name)} <span>{_text(row.op)}</span></td>'
+        values = "".join(f"<td>{plain_text(cell)}</td>" for cell in cells)
+        name = f'<td class="name">{plain_text(row.name)} <span>{plain_text(row.op)}</span></td>'
         rows.append(f"<tr{where}><td>{mark}</td>{name}{values}</tr>")
     heads = ("outputs", "share", "own output", "from weights", "from inputs")
-    return _table(("no.", "layer", *heads), rows)
+    return table(("no.", "<layer", *heads), rows, caption=_UNIT)
 
 
 def _tensor_table(result: Sensitivity) -> str:
     rows = [
-        f'<tr><td class="name">{_text(row.name)}</td><td>{level(row.output_noise)}</td>'
+        f'<tr><td class="name">{plain_text(row.name)}</td><td>{level(row.output_noise)}</td>'
         f"<td>{level(row.local_noise)}</td><td>{number(row.amax)}</td></tr>"
         for row in worst_first(result.tensors)[:_WORST]
     ]
-    return _table(("tensor", "outputs", "itself", "range"), rows)
-
-
-def _table(columns: Sequence[str], rows: Iterable[str]) -> str:
-    heads = "".join(
-        f'<th class="name">{column}</th>' if column in ("layer", "tensor") else f"<th>{column}</th>"
-        for column in columns
-    )
-    body = "\n".join(rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{heads}</tr></thead>\n<tbody>{body}</tbody>'
-        "</table></div>"
-    )
+    return table(("<tensor", "outputs", "itself", "range"), rows, caption=_UNIT)
 
 
 def _shares(layers: Sequence[LayerSensitivity]) -> dict[str, float] | None:
@@ -221,16 +164,3 @@ def _shares(layers: Sequence[LayerSensitivity]) -> dict[str, float] | None:
 
 def _calibrated_on(samples: int) -> str:
     return f" on {counted(samples, 'sample')}" if samples else ""
-
-
-def _text(text: str) -> str:
-    """Text that is nothing but text: names are those of a stranger's file."""
-    return escape(printable(text))
-
-
-def _embedded(plain: Mapping[str, Any]) -> str:
-    """JSON that cannot end the element it is in."""
-    text = json.dumps(plain, allow_nan=False)
-    for letter in "<>&":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text

@@ -219,6 +219,21 @@ def test_sizes_that_the_model_cannot_combine_fail_alone(session: Session) -> Non
     assert_equal(session.run(feeds(1)), expected)
 
 
+def test_layers_are_timed_and_the_session_goes_on_as_before(session: Session) -> None:
+    before = session.run(feeds(1))
+    times = session.layer_times(feeds(1), runs=3)
+    assert len({time.name for time in times}) == len(times) > 1
+    assert all(len(time.milliseconds) == 3 for time in times)
+    assert all(milliseconds >= 0 for time in times for milliseconds in time.milliseconds)
+    assert sum(sum(time.milliseconds) for time in times) > 0
+    assert_equal(session.run(feeds(1)), before)
+    with pytest.raises(FeedError):
+        session.layer_times({})
+    session.close()
+    with pytest.raises(SessionClosedError):
+        session.layer_times(feeds(1))
+
+
 def test_closed_is_closed(case: Case) -> None:
     session = case.session(contexts=2)
     future = session.submit(feeds(1))

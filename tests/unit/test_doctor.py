@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime import doctor
 from edge_runtime.backends import registry
 from edge_runtime.cli.options import DEVICES
 from edge_runtime.doctor import diagnose
+from edge_runtime.telemetry import versions
+from edge_runtime.telemetry.limits import limits
 
 
 def lay(root: Path, name: str, text: str) -> None:
@@ -32,8 +33,8 @@ def without(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(doctor.metadata, "version", version)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(versions.metadata, "version", version)
+    monkeypatch.setattr(versions, "find_spec", lambda name: None)
     return gone
 
 
@@ -59,7 +60,7 @@ def test_opencv_without_metadata_counts_as_installed(
     without: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without |= {"opencv-python-headless", "opencv-python", "opencv-contrib-python-headless"}
-    monkeypatch.setattr(doctor, "find_spec", lambda name: object() if name == "cv2" else None)
+    monkeypatch.setattr(versions, "find_spec", lambda name: object() if name == "cv2" else None)
     diagnosis = diagnose()
     assert diagnosis.versions["opencv"] == "unknown"
     assert "vision" not in "".join(diagnosis.advice)
@@ -183,8 +184,8 @@ def test_each_link_that_is_missing_is_named_with_what_mends_it(
         return found
 
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    monkeypatch.setattr(doctor.metadata, "version", version)
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(versions.metadata, "version", version)
+    monkeypatch.setattr(versions, "find_spec", lambda name: None)
     advice = diagnose(tmp_path).advice
     assert len(advice) == len(words), advice
     for line, word in zip(advice, words, strict=True):
@@ -211,7 +212,30 @@ def test_on_an_unknown_jetson_linux_it_says_so(tmp_path: Path) -> None:
 def test_json_holds_all_of_it() -> None:
     diagnosis = diagnose()
     plain = json.loads(json.dumps(diagnosis.to_json()))
-    assert set(plain) == {"board", "python", "versions", "int8", "backends", "advice"}
+    assert set(plain) == {
+        "board",
+        "python",
+        "versions",
+        "int8",
+        "backends",
+        "advice",
+        "limits",
+        "conditions",
+    }
+    assert plain["conditions"] == diagnosis.conditions.to_json()
     assert plain["versions"] == diagnosis.versions
     assert {backend["name"] for backend in plain["backends"]} == {*DEVICES} - {"auto"}
     assert plain["board"]["architecture"] == diagnosis.board.architecture
+
+
+def test_it_says_what_limits_a_benchmark_on_this_machine(tmp_path: Path) -> None:
+    assert diagnose(tmp_path).limits == ()
+    lay(tmp_path, "proc/loadavg", "3.00 2.00 1.00 2/345 6789\n")
+    lay(tmp_path, "var/lib/nvpmodel/status", "pmode:0001\n")
+    modes = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=15W >\n"
+    lay(tmp_path, "etc/nvpmodel.conf", modes)
+    diagnosis = diagnose(tmp_path)
+    assert list(diagnosis.limits) == limits(diagnosis.conditions)
+    mode, load = diagnosis.limits
+    assert "sudo nvpmodel -m 0" in mode
+    assert "Other programs run" in load

@@ -129,6 +129,10 @@ class Bindings:
         if whole:
             self._upload.upload(stream)
 
+    def upload(self, stream: Stream) -> None:
+        """Copies all inputs that `send` was given to the GPU once more, as one block."""
+        self._upload.upload(stream)
+
     def download(self, stream: Stream) -> None:
         """Copies all outputs to the host, once the stream comes to it."""
         if not self._arrivals:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.backends.layer_times import LayerTime, layer_times
 from edge_runtime.backends.tensorrt.bindings import Bindings
 from edge_runtime.backends.tensorrt.logger import Recording, ThreadErrors
 from edge_runtime.backends.tensorrt.resources import Resources, check, freeing, refusal
+from edge_runtime.backends.tensorrt.timing import Work
 from edge_runtime.cuda.array import DeviceArray
 from edge_runtime.cuda.graph import Graph
 from edge_runtime.cuda.interop import DeviceView, view
@@ -98,8 +100,8 @@ class TensorRTContext:
             )
         return outputs
 
-    def layer_times(self, feeds: DeviceFeeds) -> list[tuple[str, float]]:
-        """Runs an inference and returns each layer's name and its milliseconds on the GPU.
+    def layer_times(self, feeds: DeviceFeeds, *, runs: int = 1) -> list[LayerTime]:
+        """Runs inferences and returns each layer's milliseconds on the GPU.
 
         TensorRT measures layer by layer: their sum is more than an inference takes. The context is
         slower from then on.
@@ -108,10 +110,34 @@ class TensorRTContext:
         self._vendor.profiler = profiler
         self._profiled = True  # Which waits for each layer, and so cannot be captured.
         self._drop_graph()
+        times: list[list[tuple[str, float]]] = []
+        for _ in range(runs):
+            profiler.times = []
+            self.enqueue(feeds)
+            self.wait()
+            times.append(profiler.times)
+        return layer_times(times)
+
+    def staged(self, feeds: DeviceFeeds) -> Work:
+        """Runs an inference and hands out what repeats it: its inputs stay where they are.
+
+        While that is used, nothing else may be run in the context.
+
+        Raises:
+            FeedError: As `enqueue`.
+            InferenceError: As `enqueue`.
+            DeviceError: The GPU or its driver failed.
+        """
         self.enqueue(feeds)
         self.wait()
-        times: list[tuple[str, float]] = profiler.times
-        return times
+        return Work(
+            device=self._device,
+            stream=self._stream,
+            bindings=self._bindings,
+            errors=self._errors,
+            enqueue=self._engine_work,
+            spin=self._resources.config.spin,
+        )
 
     def close(self) -> None:
         """Waits for what is in flight and frees everything. Calling it again does nothing."""
@@ -181,12 +207,16 @@ class TensorRTContext:
                 targets[name] = self._resources.pool.take(size)
                 addresses[name] = targets[name].address
         bindings.displace(addresses, log)
-        if self._resources.config.cuda_graphs and not addresses and not self._profiled:
+        self._engine_work(log, in_place=not addresses)
+        if targets is None:
+            bindings.download(self._stream)
+
+    def _engine_work(self, log: Recording, *, in_place: bool = True) -> None:
+        """Enqueues the engine's work, as a graph where it may be one."""
+        if self._resources.config.cuda_graphs and in_place and not self._profiled:
             self._replay(log)
         else:
             self._execute(log)
-        if targets is None:
-            bindings.download(self._stream)
 
     def _replay(self, log: Recording) -> None:
         """Enqueues the engine's work as a graph, once it has run plainly for these shapes.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -53,16 +53,12 @@ def layer_milliseconds(
         try:
             profile = profiles[0] if profiles else {}
             feeds = {t.spec.name: _zeros(t, profile) for t in engine.interface.inputs}
-            times: dict[str, float] = defaultdict(float)
-            for run in range(_WARM_UP + _RUNS):
-                for name, milliseconds in context.layer_times(feeds):
-                    if run >= _WARM_UP:
-                        times[name] += milliseconds / _RUNS
+            times = context.layer_times(feeds, runs=_WARM_UP + _RUNS)
         finally:
             context.close()
     finally:
         engine.close()
-    return times
+    return {time.name: fmean(time.milliseconds[_WARM_UP:]) for time in times}
 
 
 def _zeros(tensor: Tensor, profile: OptimizationProfile) -> Array:

@@ -20,10 +20,11 @@ from edge_runtime.backends.tensorrt.resources import (
     freeing,
     reasons,
 )
+from edge_runtime.backends.tensorrt.timing import DEPTH, TimedRun
 from edge_runtime.cuda.device import Device
 from edge_runtime.errors import BundleError, ConfigError, InferenceError
 from edge_runtime.gpu_config import GpuConfig
-from edge_runtime.tensors import TensorSpec
+from edge_runtime.tensors import DeviceFeeds, TensorSpec
 
 
 class TensorRTRuntime:
@@ -146,6 +147,26 @@ class TensorRTEngine:
             if self._resources is None:
                 raise InferenceError("This engine is closed.")
             return TensorRTContext(self._resources)
+
+    def timed(self, feeds: DeviceFeeds, *, transfers: bool) -> TimedRun:
+        """See `TimedEngine`.
+
+        Raises:
+            FeedError: The feeds do not fit the plan's optimization profiles.
+            InferenceError: The engine is closed, or TensorRT refused.
+            DeviceError: The GPU or its driver failed.
+        """
+        contexts = ExitStack()
+        try:
+            works = []
+            for _ in range(DEPTH):
+                context = self.create_context()
+                contexts.callback(context.close)
+                works.append(context.staged(feeds))
+            return TimedRun(works, transfers=transfers, release=contexts.close)
+        except BaseException:
+            contexts.close()
+            raise
 
     def close(self) -> None:
         """Frees the engine, after all its contexts. Calling it again does nothing."""

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper
 
-from edge_runtime.backends.onnx_graph import OnnxGraph, first_refused, read_graph, with_versions
+from edge_runtime.backends.onnx_graph import (
+    OnnxGraph,
+    casts,
+    first_refused,
+    read_graph,
+    weights,
+    with_versions,
+)
+from edge_runtime.config import BuildConfig
+from edge_runtime.precision.rewrite import rewrite
+from tests import models
 from tests.models import NETS, Net
 
 NAMES = {"FLOAT": "float32", "DOUBLE": "float64"}
@@ -123,3 +133,26 @@ def test_versions_are_changed_and_nothing_else() -> None:
     proto.opset_import[0].version = 300
     assert found == proto
     assert onnx.load_from_string(with_versions(proto.SerializeToString())) == proto
+
+
+@pytest.mark.parametrize("model", sorted(NETS))
+def test_weights_and_casts_are_those_that_onnx_reads(model: str) -> None:
+    graph = rewrite(models.model(NETS[model]()), BuildConfig(precision="fp16")).graph
+    proto = onnx.load_from_string(graph)
+    names = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16"}
+    names |= {TensorProto.INT64: "int64", TensorProto.BOOL: "bool"}
+    assert weights(graph) == {
+        w.name: (names[w.data_type], tuple(w.dims)) for w in proto.graph.initializer
+    }
+    assert casts(graph) == {
+        node.output[0]: names[node.attribute[0].i]
+        for node in proto.graph.node
+        if node.op_type == "Cast"
+    }
+
+
+def test_packed_dimensions_are_read() -> None:
+    name, dimensions = b"\x42\x01w", b"\x0a\x03\x02\xac\x02"  # 2 and 300, in one field.
+    tensor = dimensions + b"\x10\x01" + name
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    assert weights(b"\x3a" + bytes([len(graph)]) + graph) == {"w": ("float32", (2, 300))}

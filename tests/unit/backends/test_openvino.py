@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from tests import models
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
-from edge_runtime.backends.openvino import OpenVinoContext, OpenVinoRuntime
+import openvino
+
+from edge_runtime.backends.openvino import OpenVinoContext, OpenVinoRuntime, _Profiled
 
 
 def context(proto: ModelProto | bytes, *, fast: bool = False, threads: int = 1) -> OpenVinoContext:
@@ -160,9 +164,50 @@ def test_sizes_that_do_not_fit_fail_and_leave_no_old_outputs(threads: int) -> No
 
 def test_it_has_no_gpu() -> None:
     opened = context(identity(TensorProto.FLOAT))
-    for call in (opened.run_on_device, opened.layer_times):
-        with pytest.raises(BackendUnavailableError):
-            call({})
+    with pytest.raises(BackendUnavailableError):
+        opened.run_on_device({})
+
+
+def test_layers_are_named_by_the_nodes_that_they_compute() -> None:
+    feeds = {"x": np.ones((2, 16, 8, 8), np.float32)}
+    times = context(models.residual()).layer_times(feeds, runs=5)
+    convs = {time.nodes: time for time in times if time.nodes and time.nodes[0].startswith("c")}
+    assert {name for nodes in convs for name in nodes} >= {"c0", "r0", "c1", "r1", "c2", "c3"}
+    assert all(time.precision == "fp32" for time in convs.values())
+    assert all(len(time.milliseconds) == 5 for time in times)
+    assert min(min(time.milliseconds) for time in times) >= 0
+
+
+class Request:
+    """A request that tells the mean time of a layer so far, in microseconds, as OpenVINO does."""
+
+    def __init__(self, *means: int) -> None:
+        self.means = iter(means)
+
+    def set_input_tensor(self, index: int, tensor: object) -> None:
+        """Takes an input."""
+
+    def start_async(self) -> None:
+        """Runs."""
+
+    def wait(self) -> None:
+        """Is done."""
+
+    @property
+    def profiling_info(self) -> list[object]:
+        executed = openvino.ProfilingInfo.Status.EXECUTED
+        time = timedelta(microseconds=next(self.means))
+        layer = {"node_name": "a", "exec_type": "jit_avx2_I8", "real_time": time}
+        fused = {**layer, "node_name": "b", "status": openvino.ProfilingInfo.Status.NOT_RUN}
+        return [SimpleNamespace(**layer, status=executed), SimpleNamespace(**fused)]
+
+
+def test_running_means_become_the_times_of_single_inferences() -> None:
+    opened = context(identity(TensorProto.FLOAT))
+    opened._profiled = lambda: _Profiled(Request(10, 6, 5, 4), {"a": ("y",)})
+    (time,) = opened.layer_times({"x": np.zeros((1, 3), np.float32)}, runs=4)
+    assert time.milliseconds == pytest.approx((0.010, 0.002, 0.003, 0.001))
+    assert (time.name, time.nodes, time.precision) == ("a", ("y",), "int8")
 
 
 # INT8.

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge_runtime.precision.calibration_cache import CalibrationCache
+from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
 from tests.models import Net
 
 ORIGINAL = ("calibrate", "model.onnx", "--data", "calibration.npz", "--no-equalize")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -15,60 +13,7 @@ import pytest
 from edge_runtime.accuracy.sensitivity import LayerSensitivity, Sensitivity, TensorSensitivity
 from edge_runtime.cli.sensitivity_chart import level
 from edge_runtime.cli.sensitivity_page import page
-
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "'onload='alert(1)",
-    "]]><!-- &lt;b&gt; -->",
-    "a\nb\x1b[31m\u202e",
-    "conv" * 60,
-)
-TAGS = {
-    *("html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "b", "i", "ul", "li"),
-    *("div", "table", "thead", "tbody", "tr", "th", "td", "span", "a", "pre", "code", "script"),
-    *("svg", "line", "rect", "circle", "text"),
-}
-VOID = {"meta"}
-
-
-class Page(HTMLParser):
-    """Elements, texts and the embedded JSON of a page, whose tags must match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.data = ""
-        self.text = ""
-        self.ids: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.stack == []
-        self.plain = json.loads(self.data)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in TAGS, tag
-        for name, value in attrs:
-            assert not name.startswith("on"), name
-            self.attributes.append((tag, name, value or ""))
-            if name == "id":
-                self.ids.append(value or "")
-        if tag not in VOID:
-            self.stack.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.stack.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.stack and self.stack[-1] == "script":
-            self.data += data
-        elif not self.stack or self.stack[-1] != "style":
-            self.text += f"{data} "
+from tests.pages import HOSTILE, Page
 
 
 def sensitivity(names: list[str], seed: int = 0) -> Sensitivity:
@@ -131,7 +76,7 @@ def test_every_figure_of_the_page_is_in_its_json() -> None:
         noises.extend(value for key, value in row.items() if key.endswith("_noise"))
     known = {level(noise) for noise in noises} | {"20 dB", "40 dB", "30 dB", "10 dB"}
     scale = {f"{ten} dB" for ten in range(0, 100, 10)}
-    figures = set(re.findall(r"-?[\d.]+ dB", found.text))
+    figures = set(re.findall(r"-?[\d.]+ dB", found.text + found.drawn))
     assert len(figures) > 100
     assert figures <= known | scale
 
@@ -189,9 +134,9 @@ def test_what_is_exact_or_lost_is_said_and_drawn() -> None:
     exact, lost, loud = (float(bar.get("height", "")) for bar in bars)
     assert exact == 0 < loud < lost
     assert found.plain["layers"][1]["output_noise"] is None
-    assert "no signal" in found.text
-    assert "exact" in found.text
-    assert "-4.8 dB" in found.text
+    assert "no signal" in found.text + found.drawn
+    assert "exact" in found.text + found.drawn
+    assert "-4.8 dB" in found.text + found.drawn
 
 
 def test_a_page_of_nothing_but_exact_layers() -> None:

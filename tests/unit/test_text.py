@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.cli import text
-from edge_runtime.precision.trt_cache import version_number
+from edge_runtime import text
+from edge_runtime.precision.ranging.trt_cache import version_number
 
 
 @given(st.text())

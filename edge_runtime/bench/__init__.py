@@ -1,0 +1,1 @@
+"""Benchmarks by declared protocols: what is timed, how, and what the figures mean."""
