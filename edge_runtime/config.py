@@ -43,8 +43,9 @@ class CalibrationMethod(str, Enum):
 class Effort(str, Enum):
     """How long the rounding of INT8 weights may take.
 
-    `DEFAULT` rounds each by itself, or with those of its kernel. `HIGH` chooses the levels of a layer together, so
-    that its outputs on the samples come out best; it needs the samples, and minutes.
+    `DEFAULT` rounds each by itself, or with those of its kernel. `HIGH` chooses the levels of a
+    layer together, so that its outputs on the samples come out best; it needs the samples, and
+    minutes.
     """
 
     DEFAULT = "default"

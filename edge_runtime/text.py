@@ -75,3 +75,15 @@ def sqnr(decibels: float | None, *, equal: bool) -> str:
 def shape(sizes: Sequence[int]) -> str:
     """`[?, 3, 224, 224]`, where ? is dynamic."""
     return f"[{', '.join('?' if size < 0 else str(size) for size in sizes)}]"
+
+
+def columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Rows as lines whose columns stand below each other, the first `left` of them flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "   ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -205,15 +205,15 @@ def compare(
 def score(session: Session, samples: Samples, folder: Path) -> dict[str, Any]:
     """Whether each sample was answered once, with what the session gives, and how good that is."""
     answers = read_answers(folder)
-    asked = sorted(index for index, _ in answers)
-    complete = asked == list(range(len(samples.feeds)))
-    by_index = dict(answers)
     references = [session.run(feed) for feed in samples.feeds]
-    different = [
-        index
-        for index, outputs in enumerate(references)
-        if by_index.get(index) != b"".join(array.tobytes() for array in outputs.values())
-    ]
+    wanted = [b"".join(one.tobytes() for one in outputs.values()) for outputs in references]
+    # Multi-stream fills its last query up with samples that it has asked for before.
+    complete = {index for index, _ in answers} == set(range(len(wanted)))
+    by_index = dict(answers)
+    different = sorted(
+        {index for index, data in answers if index >= len(wanted) or data != wanted[index]}
+        | (set(range(len(wanted))) - by_index.keys())
+    )
     result: dict[str, Any] = {
         "samples": len(samples.feeds),
         "answers": len(answers),
@@ -331,7 +331,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=0, metavar="N", help="CPU threads of one inference")
     add("--streams", type=int, default=1, metavar="N", help="inferences at a time (1)")
     add("--samples-per-query", type=int, default=8, metavar="N", help="multi-stream (8)")
-    add("--target-qps", type=float, metavar="N", help=f"server; else {LOAD:.0%} of what it does")
+    add("--target-qps", type=float, metavar="N", help=f"server; else {LOAD:g} of what it does")
     add("--target-latency", type=float, metavar="MS", help="server; else from the warm-up")
     add("--output", type=Path, default=Path("mlperf"), metavar="DIR", help="for logs (mlperf)")
     add("--json", action="store_true", help="print results.json instead of the table")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from edge_runtime.bench.verdict import COLUMNS, Comparison, slower_than
+from edge_runtime.text import columns
 
 
 def read_percent(text: str | None) -> float | None:
@@ -28,12 +29,8 @@ def read_percent(text: str | None) -> float | None:
 
 def comparison_lines(comparison: Comparison, limit: float | None) -> list[str]:
     """The lines to print of a comparison."""
-    rows = [COLUMNS, *comparison.cells()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["", f"=== {comparison.new.bundle} against {comparison.old.bundle} ==="]
-    for first, *rest in rows:
-        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
-        lines.append("   ".join((first.ljust(widths[0]), *cells)))
+    lines += columns([COLUMNS, *comparison.cells()])
     lines += ["", comparison.sentence]
     lines += [f"* Measured differently: {difference}" for difference in comparison.differences]
     lines += [f"* {note}" for note in comparison.notes]

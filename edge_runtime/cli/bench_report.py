@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge_runtime.bench.result import BenchResult
 from edge_runtime.bench.statistics import PERCENTILES, Summary
+from edge_runtime.cli.bench_layers import layer_lines
 
 _NOT = "not applicable"
 _SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
@@ -27,6 +28,8 @@ def report(result: BenchResult) -> list[str]:
     joules = result.telemetry.get("joules_per_query")
     if joules is not None:
         lines.append(f"Energy: {joules:g} J a query")
+    if result.layers:
+        lines += layer_lines(result.layers)
     if result.warnings:
         lines += ["", *(f"* {warning}" for warning in result.warnings)]
     return lines

@@ -13,7 +13,14 @@ import pytest
 import edge_runtime as er
 from edge_runtime.bench.comparable import differences
 from edge_runtime.bench.harness import BenchConfig
-from edge_runtime.bench.interleave import Interleaved, Turns, interleaved, round_ratio, take_turns
+from edge_runtime.bench.interleave import (
+    QUARTILE,
+    Interleaved,
+    Turns,
+    interleaved,
+    round_ratio,
+    take_turns,
+)
 from edge_runtime.bench.protocols import protocol
 from edge_runtime.bench.trtexec import Measured
 from edge_runtime.bench.verdict import THROUGHPUT, Verdict
@@ -25,7 +32,7 @@ SEEDS = 12
 QUICK = Turns(turn=0.001, rounds=10, resolution=0.001, seconds=0.05)
 
 
-def ratio(machine: Machine, scale: float, turns: Turns, figure: str = "median") -> tuple:
+def ratio(machine: Machine, scale: float, turns: Turns, figure: str = QUARTILE) -> tuple:
     runs = [lambda: machine.turn(1.0), lambda: machine.turn(scale)]
     rounds = take_turns(runs, turns, figure, now=lambda: machine.seconds)
     return len(rounds), round_ratio(rounds, 1, figure)
@@ -52,7 +59,7 @@ def test_five_per_cent_are_found_on_a_machine_that_drifts_and_is_disturbed(scale
     assert verdicts(scale, disturbed=0.3)[wanted] >= SEEDS - 1
 
 
-@pytest.mark.parametrize("figure", ["median", THROUGHPUT])
+@pytest.mark.parametrize("figure", [QUARTILE, "median", THROUGHPUT])
 def test_a_steady_drift_cancels(figure: str) -> None:
     """2 % from turn to turn, where the bundle measured last would always be 2 % slower."""
     turns = 0
@@ -131,7 +138,11 @@ def test_each_is_compared_with_the_first(thrice: Interleaved) -> None:
         assert comparison.rounds >= 10
         assert comparison.old.queries == len(thrice.results[0].samples)
         assert comparison.new.queries == len(result.samples)
-        assert comparison.figure == "median"
+        assert comparison.figure == QUARTILE
+        assert [row.figure for row in comparison.rows][:2] == [QUARTILE, "median"]
+        summary = result.summary(percentiles=[25])
+        assert summary is not None
+        assert comparison.main.new == summary.percentiles[25]
 
 
 def test_all_turns_are_one_result_that_is_no_run_of_its_own(

@@ -130,6 +130,9 @@ def test_an_accuracy_run_is_valid_unless_loadgen_met_an_error(tmp_path: Path) ->
     report = read_report(write(tmp_path, found))
     assert (report.mode, report.valid, dict(report.percentiles)) == ("accuracy", True, {})
     assert not read_report(write(tmp_path, found, ("no",))).valid
+    del found["power_end"]
+    with pytest.raises(DataError, match="did not come to its end"):
+        read_report(write(tmp_path, found))
 
 
 @pytest.mark.parametrize("scenario", ["SingleStream", "MultiStream", "Offline", "Server"])
