@@ -147,9 +147,9 @@ def _workspace(value: Any) -> int | None:
     return TensorRTConfig(workspace=value).workspace
 
 
-def _max_drop(value: Any) -> float:
-    guard: GuardConfig = _checked(GuardConfig, value)
-    return guard.max_drop
+def _max_drop(value: Any) -> Any:
+    _checked(GuardConfig, value, "sqnr")  # It takes levels too; whether they fit, all settings say.
+    return value
 
 
 def _metric(value: str | None) -> str | None:

@@ -120,17 +120,17 @@ fi
 
 stored=
 changed=
-child=
 status=0
 # shellcheck disable=SC2329 # The trap calls it.
 put_back() {
     local code=$?
     trap - EXIT
     trap '' INT TERM HUP
-    if [[ -n $child ]]; then
-        kill "$child" 2>/dev/null || true
-        wait "$child" 2>/dev/null || true
-    fi
+    local job
+    for job in $(jobs -p); do
+        kill "$job" 2>/dev/null || true
+        wait "$job" 2>/dev/null || true
+    done
     if [[ -n $changed ]] && ! run ${as_root[@]+"${as_root[@]}"} nvpmodel -m "$first" </dev/null; then
         say "the power mode could not be put back: sudo nvpmodel -m $first"
         code=1
@@ -181,9 +181,7 @@ measure() { # FOLDER
     fi
     # In the background, since bash would answer no signal before it has ended.
     "${command[@]}" >/dev/null &
-    child=$!
-    wait "$child" || status=1
-    child=
+    wait "$!" || status=1
 }
 
 if ((${#modes[@]} == 0)); then

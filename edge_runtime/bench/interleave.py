@@ -59,7 +59,7 @@ class Turns:
     turn: float = 0.02
     rounds: int = 30
     resolution: float = 0.03
-    seconds: float = 60.0
+    seconds: float = 120.0
 
     def __post_init__(self) -> None:
         for name in ("turn", "resolution", "seconds"):

@@ -1,6 +1,6 @@
 """Whether `edge-runtime bench` with several bundles finds a slow-down that is there, and no other.
 
-    python scripts/benchmarks/bench_verdicts.py                      # some 15 minutes at most
+    python scripts/benchmarks/bench_verdicts.py                      # 40 minutes at most
     python scripts/benchmarks/bench_verdicts.py --tries 5 --planted 5
 
 A bundle takes turns with itself, opened a second time, and with a copy whose every inference keeps

@@ -31,7 +31,7 @@ USABLE = [l4t for l4t, row in RELEASES.items() if row["runs"] != "nothing"]
 DOCKERFILES = sorted(JETSON.glob("Dockerfile.*"))
 SHELL_SCRIPTS = [
     *JETSON.glob("*.sh"),
-    *(ROOT / "scripts" / name for name in ("demo", "test", "venv")),
+    *(ROOT / "scripts" / name for name in ("bench_jetson.sh", "demo", "test", "venv")),
     ROOT / ".ci" / "run",
 ]
 

@@ -36,7 +36,7 @@ def test_every_benchmark_runs_and_has_a_baseline(root: Path) -> None:
 def report(**pairs: tuple[float, float]) -> dict:
     return {
         "benchmarks": [
-            {"group": name, "extra_info": {"side": side}, "stats": {"min": time, "mean": 9 * time}}
+            {"group": name, "extra_info": {"side": side}, "stats": {"min": time, "mean": time + 9}}
             for name, times in pairs.items()
             for side, time in zip(("ours", "peer"), times, strict=True)
         ]

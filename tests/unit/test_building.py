@@ -349,7 +349,7 @@ def test_a_budget_that_cannot_be_kept_writes_nothing(bench: Bench) -> None:
     bench.build(FP32)
     before = bench.state()
     held = [models.feeds(NETS["residual"](), seed, batch=1) for seed in range(5, 9)]
-    with pytest.raises(BuildError, match="No INT8 form keeps sqnr within 0 %"):
+    with pytest.raises(BuildError, match="No INT8 form keeps sqnr at infinite dB"):
         bench.build(guarded(0), evaluation=held)
     assert bench.state() == before
 
@@ -420,8 +420,18 @@ def test_a_model_that_makes_no_numbers_is_refused(bench: Bench) -> None:
     zero = net.op("Mul", y, net.constant("zero", 0.0), name="y")
     proto = net.proto(net.op("Div", zero, "zero", name="nothing"))
     bench.model.write_bytes(proto.SerializeToString())
-    with pytest.raises(BuildError, match=r"'nothing'.*NaN"):
+    with pytest.raises(DataError, match=r"'nothing' has NaN or infinite values on sample 1"):
         bench.build()
+    assert not bench.output.exists()
+
+
+def test_a_model_that_is_infinite_itself_is_not_blamed_on_its_precision(bench: Bench) -> None:
+    net = Net()
+    x = net.op("Relu", net.conv("c1", net.input("x", models.PICTURE), (16, 16)), name="r1")
+    proto = net.proto(net.op("Log", net.op("Mul", x, net.constant("zero", 0.0)), name="nothing"))
+    bench.model.write_bytes(proto.SerializeToString())
+    with pytest.raises(DataError, match=r"Output 'nothing' of \S+ itself is NaN or infinite"):
+        bench.build(BuildConfig("fp16", backend="cpu"), calibration=bench.samples)
     assert not bench.output.exists()
 
 
