@@ -288,7 +288,9 @@ def _agreement(
     reference = rewritten.reference
     if reference is None:
         reference = Reference.of(model, samples.take(spread(len(samples), _COMPARED)))
-    found = reference.outputs_of(rewritten.cpu_graph or rewritten.graph, progress)
+    found = rewritten.outputs
+    if found is None:
+        found = reference.outputs_of(rewritten.cpu_graph or rewritten.graph, progress)
     figures = {}
     for index, name in enumerate(reference.names):
         meter = AgreementMeter()

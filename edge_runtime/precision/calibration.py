@@ -19,6 +19,7 @@ from edge_runtime.precision.corrections.trial import (
     BOTH,
     EQUALIZED,
     NOTHING,
+    Tried,
     choose_corrections,
     trial_places,
 )
@@ -58,13 +59,13 @@ def calibrate_model(
         ModelError: Nothing in the model can be INT8.
         DataError: A sample cannot be run, or makes NaN or infinity.
     """
-    return calibrate_and_try(model, config, samples, progress)[0]
+    return calibrate_and_try(model, config, samples, progress).cache
 
 
 def calibrate_and_try(
     model: Model, config: BuildConfig, samples: Samples, progress: Progress = silent
-) -> tuple[CalibrationCache, Reference | None]:
-    """The same, with the samples that corrections were tried on, if any were."""
+) -> Tried:
+    """The same, with what trying corrections has left to use again."""
     settings = config.calibration
     places = trial_places(samples) if settings.equalize or settings.bias_correction else []
     proto, placement = prepare_int8(model, config)
@@ -166,7 +167,7 @@ def calibrate_and_try(
     findings = [*found, *tensor_findings(seen), *channel_findings(by_tensor)]
     if settings.equalize and not places:
         findings.append("Channels were not equalized: there is no other sample to try that on.")
-    return replace(chosen, findings=tuple(findings)), trial
+    return replace(chosen, cache=replace(chosen.cache, findings=tuple(findings)))
 
 
 class _Passes:

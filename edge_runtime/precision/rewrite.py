@@ -9,6 +9,7 @@ from edge_runtime.data import Samples
 from edge_runtime.errors import ConfigError
 from edge_runtime.model import Model
 from edge_runtime.precision.calibration import calibrate_and_try
+from edge_runtime.precision.corrections.trial import Tried, tried_settings
 from edge_runtime.precision.graphs.graph import Graph
 from edge_runtime.precision.graphs.placement import check_names
 from edge_runtime.precision.graphs.prepare import prepare
@@ -59,12 +60,16 @@ def rewrite(
                 "INT8 needs calibration data: a folder of pictures, an .npz file, or the cache of "
                 "an earlier calibration (--calibration-data or --calibration)."
             )
-        reference = None
-        if cache is None:
-            assert samples is not None
-            cache, reference = calibrate_and_try(model, config, samples, progress)
-        written = quantize_model(model, config, cache, samples=samples, progress=progress)
-        return replace(written, reference=reference)
+        if cache is not None:
+            return quantize_model(model, config, cache, samples=samples, progress=progress)
+        assert samples is not None
+        tried = calibrate_and_try(model, config, samples, progress)
+        if tried.written is not None and replace(config, high_precision=config.rest) == (
+            tried_settings(config)
+        ):
+            return _as_tried(tried.written, tried)
+        written = quantize_model(model, config, tried.cache, samples=samples, progress=progress)
+        return replace(written, reference=tried.reference)
     if cache is not None:
         raise ConfigError(f"A calibration cache does nothing for {config.precision.value}.")
     if config.precision is Precision.FP32:
@@ -76,6 +81,18 @@ def rewrite(
         report = report_of(config, proto, Intent(count_weights(graph)))
         return Rewritten(serialise(proto, model), None, report)
     return _half(model, config, samples, progress)
+
+
+def _as_tried(written: Rewritten, tried: Tried) -> Rewritten:
+    """The graph that was tried, which need not be written again."""
+    said = {"tried": dict(tried.cache.tried), "findings": list(tried.cache.findings)}
+    return replace(
+        written,
+        cache=tried.cache,
+        report={**written.report, **said},
+        reference=tried.reference,
+        outputs=tried.outputs,
+    )
 
 
 def _half(

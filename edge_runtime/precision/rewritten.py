@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from edge_runtime.model import Model
 from edge_runtime.precision.graphs.validate import validate
 from edge_runtime.precision.observing.reference import Reference
 from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
+from edge_runtime.tensors import Array
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Rewritten:
         cache: The calibration that the graph was written with; INT8 only.
         fast_graph: What the CPU runs in the mode `fast`, where that was asked; INT8 only.
         reference: What the model makes of samples, where that was needed; INT8 only.
+        outputs: What the graph makes of these, where it was run already.
     """
 
     graph: bytes
@@ -32,6 +35,7 @@ class Rewritten:
     cache: CalibrationCache | None = None
     fast_graph: bytes | None = None
     reference: Reference | None = None
+    outputs: Sequence[Sequence[Array]] | None = None
 
 
 def serialise(proto: ModelProto, model: Model) -> bytes:

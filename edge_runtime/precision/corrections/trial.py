@@ -9,7 +9,7 @@ may lose more than they gain.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from edge_runtime.precision.graphs.heap import release_memory
 from edge_runtime.precision.observing.reference import Reference
 from edge_runtime.precision.quantization import quantize_model
 from edge_runtime.precision.ranging.calibration_cache import CalibrationCache
+from edge_runtime.precision.rewritten import Rewritten
 from edge_runtime.progress import Progress, silent
 from edge_runtime.tensors import Array, Feeds
 
@@ -43,6 +44,24 @@ _UNCORRECTED_FORM = {BIAS: NOTHING, BOTH: EQUALIZED}
 _STEADY = 8  # Samples; on fewer the outputs' SQNR varies more, and more must be gained.
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A calibration, with what trying it has left to use again.
+
+    Attributes:
+        cache: The calibration.
+        written: The model in INT8 by it, with an FP32 rest and default effort; None if nothing was
+            tried.
+        reference: The samples that it was tried on, if any.
+        outputs: What `written` makes of these.
+    """
+
+    cache: CalibrationCache
+    written: Rewritten | None = None
+    reference: Reference | None = None
+    outputs: Sequence[Sequence[Array]] | None = None
+
+
 def trial_places(samples: Samples) -> list[int]:
     """Indices of the samples to try on: a quarter of them at most, or one of two or three."""
     count = len(samples)
@@ -59,7 +78,7 @@ def choose_corrections(
     candidates: Mapping[str, CalibrationCache],
     trial: Reference | None,
     progress: Progress = silent,
-) -> CalibrationCache:
+) -> Tried:
     """The calibration with whose graph the outputs come closest to the model's.
 
     Bias correction is expected to help, and kept unless it loses clearly; equalization is taken
@@ -67,30 +86,27 @@ def choose_corrections(
 
     Args:
         model: The FP32 model.
-        config: The settings; what is not INT8 is tried in FP32.
+        config: The settings, of which `tried_settings` are tried.
         candidates: A calibration by each of the names above that there is, `NOTHING` always.
         trial: Samples that none of them was chosen on; without, nothing is tried.
         progress: Told of every candidate.
 
     Returns:
-        One of the candidates, with what those came to that were tried in `tried`.
+        One of the candidates, with what those came to that were tried in its cache's `tried`.
     """
     best = BIAS if BIAS in candidates else NOTHING
     if trial is None or len(candidates) < 2:
-        return candidates[best]
-    plain = replace(
-        config,
-        calibration=replace(config.calibration, effort=Effort.DEFAULT),
-        high_precision=Precision.FP32,
-        cpu_mode=CpuMode.EXACT,
-        guard=None,
-    )
+        return Tried(candidates[best], reference=trial)
+    plain = tried_settings(config)
     levels: dict[str, float] = {}
+    results: dict[str, Tried] = {}
 
     def level(name: str) -> float:
         if name not in levels:
-            graph = quantize_model(model, plain, candidates[name]).graph
-            levels[name] = _level(trial.outputs, trial.outputs_of(graph))
+            written = quantize_model(model, plain, candidates[name])
+            outputs = trial.outputs_of(written.graph)
+            levels[name] = _level(trial.outputs, outputs)
+            results[name] = Tried(candidates[name], written, trial, outputs)
             release_memory()
             progress("Trying corrections", len(levels), len(candidates) // 2 + 1)
         return levels[name]
@@ -100,7 +116,21 @@ def choose_corrections(
         other = form.get(best, "")
         if other in candidates and level(other) > level(best) + gain * unsteady:
             best = other
-    return replace(candidates[best], tried=levels)
+        for name in results.keys() - {best}:
+            del results[name]  # A graph is a copy of all weights.
+    chosen = results.get(best) or Tried(candidates[best], reference=trial)
+    return replace(chosen, cache=replace(chosen.cache, tried=levels))
+
+
+def tried_settings(config: BuildConfig) -> BuildConfig:
+    """The settings that corrections are tried with: those of the calibration, and what is cheap."""
+    return replace(
+        config,
+        calibration=replace(config.calibration, effort=Effort.DEFAULT),
+        high_precision=Precision.FP32,
+        cpu_mode=CpuMode.EXACT,
+        guard=None,
+    )
 
 
 def _level(expected: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:

@@ -27,8 +27,15 @@ def test_what_is_known_has_units_and_what_is_not_a_dash() -> None:
     heads = [head.strip() for head in lines[2].split("   ") if head.strip()]
     cells = [cell.strip() for cell in lines[3].split("   ") if cell.strip()]
     assert dict(zip(heads, cells, strict=True)) == {
-        "layer": "c1", "operator": "Conv", "precision": "int8", "median": "10 ms",
-        "share": "100.0%", "MMACs": "2.5", "kB": "4", "bound by": "memory", "of roof": "25%",
+        "layer": "c1",
+        "operator": "Conv",
+        "precision": "int8",
+        "median": "10 ms",
+        "share": "100.0%",
+        "MMACs": "2.5",
+        "kB": "4",
+        "bound by": "memory",
+        "of roof": "25%",
     }
     assert lines[-1] == "The roof is that of a board."
 

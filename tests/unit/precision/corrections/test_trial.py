@@ -128,7 +128,9 @@ def test_a_correction_that_harms_is_left_out() -> None:
     cache = calibrate_model(model, INT8, opened(model, pictures(16)))
     plain = replace(cache, means={})
     candidates = {BIAS: ruined(cache), NOTHING: plain}
-    chosen = choose_corrections(model, INT8, candidates, Reference.of(model, pictures(8, seed=1)))
+    chosen = choose_corrections(
+        model, INT8, candidates, Reference.of(model, pictures(8, seed=1))
+    ).cache
     assert not chosen.means
     assert chosen.tried[NOTHING] > chosen.tried[BIAS] + 6
 
@@ -137,7 +139,9 @@ def test_a_gain_that_a_few_samples_cannot_show_is_not_taken() -> None:
     model = two_convolutions(np.ones(16))
     cache = calibrate_model(model, INT8, opened(model, pictures(16)))
     candidates = {BIAS: cache, BOTH: replace(cache, means={})}
-    chosen = choose_corrections(model, INT8, candidates, Reference.of(model, pictures(1, seed=1)))
+    chosen = choose_corrections(
+        model, INT8, candidates, Reference.of(model, pictures(1, seed=1))
+    ).cache
     assert chosen.means  # The first is kept: the other is not 24 dB better.
 
 
@@ -155,6 +159,8 @@ def test_what_equalization_gains_is_not_lost_with_the_bias_correction() -> None:
         EQUALIZED: replace(cache, means={}),
         BOTH: cache,
     }
-    chosen = choose_corrections(model, INT8, candidates, Reference.of(model, pictures(8, seed=1)))
+    chosen = choose_corrections(
+        model, INT8, candidates, Reference.of(model, pictures(8, seed=1))
+    ).cache
     assert chosen.equalization
     assert NOTHING not in chosen.tried  # Only one step away from the best so far is tried.
