@@ -55,6 +55,8 @@ def add_multipliers(
         if only is None or product in only:
             products[product] = tensor
             read.update({node.name: product for node in readers})
+    if not products:
+        return {}
     nodes: list[NodeProto] = []
     values: dict[str, Array] = {}
     for node in graph.nodes:

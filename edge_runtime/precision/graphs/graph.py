@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
@@ -137,14 +138,13 @@ def attribute(node: NodeProto, name: str, default: int | float | str) -> int | f
 
 def set_initializers(proto: ModelProto, values: dict[str, Array]) -> None:
     """Adds initialisers, or replaces those of the same names."""
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in values]
     added = [numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in values.items()]
     # An ascontiguousarray of a scalar has one dimension; a scalar must stay one.
     for tensor, array in zip(added, values.values(), strict=True):
         del tensor.dims[:]
         tensor.dims.extend(array.shape)
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend([*kept, *added])
+    _drop(proto.graph.initializer, values)
+    proto.graph.initializer.extend(added)
 
 
 def set_nodes(proto: ModelProto, nodes: Iterable[NodeProto]) -> None:
@@ -156,8 +156,15 @@ def set_nodes(proto: ModelProto, nodes: Iterable[NodeProto]) -> None:
     read.update(value.name for value in proto.graph.output)
     unread = {tensor.name for tensor in proto.graph.initializer} - read
     if unread:
-        kept = [tensor for tensor in proto.graph.initializer if tensor.name not in unread]
-        inputs = [value for value in proto.graph.input if value.name not in unread]
-        del proto.graph.initializer[:], proto.graph.input[:]
-        proto.graph.initializer.extend(kept)
-        proto.graph.input.extend(inputs)
+        _drop(proto.graph.initializer, unread)
+        _drop(proto.graph.input, unread)
+
+
+def _drop(named: Any, names: Container[str]) -> None:
+    """Drops the entries of these names, one by one.
+
+    To fill the field anew would copy all weights, and protobuf frees the old ones with the model.
+    """
+    for index in reversed(range(len(named))):
+        if named[index].name in names:
+            del named[index]
