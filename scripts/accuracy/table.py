@@ -166,15 +166,14 @@ def _timing(row: dict[str, Any]) -> str:
         "",
         f"{row['about'][0].upper()}{row['about'][1:]}.",
         "",
-        "| tool | s | CPU s | MiB | TensorRT-RTX |",
-        "|---|---|---|---|---|",
+        "| tool | CPU s | MiB | TensorRT-RTX |",
+        "|---|---|---|---|",
     ]
     for line in row["tools"]:
         if line["error"] is not None:
-            lines.append(f"| {line['name']} | {_cell(line['error'])} | | | |")
+            lines.append(f"| {line['name']} | {_cell(line['error'])} | | |")
             continue
-        times = [f"{line[name]:.1f}" for name in ("seconds", "cpu_seconds")]
-        cells = [*times, f"{line['peak_mib']:.0f}", _taken(line)]
+        cells = [f"{line['cpu_seconds']:.1f}", f"{line['peak_mib']:.0f}", _taken(line)]
         lines.append(f"| {line['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
