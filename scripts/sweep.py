@@ -4,7 +4,7 @@ Each case is one `edge-runtime bench`: its result stays as a JSON file, which `e
 --compare` takes, with a page of charts beside it. index.html and index.md are tables of all results
 below the folder, with links to the pages.
 
-    edge-runtime build net.onnx -o int8.edge --precision int8 --calibration pictures/
+    edge-runtime build net.onnx -o int8.edge --precision int8 --calibration-data pictures/
     edge-runtime build net.onnx -o fp16.edge --precision fp16
     python scripts/sweep.py int8.edge fp16.edge --batch 1,8 --streams 1,2 --output sweep
     python scripts/sweep.py int8.edge --protocol offline -- --device tensorrt --data pictures/

@@ -60,6 +60,15 @@ def test_offline_is_long_enough_by_the_rate_of_its_warm_up() -> None:
     assert validity(how, measured).valid
 
 
+def test_offline_runs_again_where_the_warm_up_was_the_slower() -> None:
+    how = scenario("offline", min_duration=2.0)
+    slow = [40.0] * 8  # All of the warm-up and the first query of the first run.
+    measured, engine = run(how, *slow, *[4.0] * 2000)
+    assert validity(how, measured).valid
+    assert len(measured.samples) >= 500
+    assert measured.warmup == len(engine.fed) - len(measured.samples)
+
+
 def test_a_server_counts_from_the_arrival_on() -> None:
     how = scenario("server", target_qps=100, target_latency=50, min_duration=6.0, seed=3)
     assert isinstance(how, Server)
