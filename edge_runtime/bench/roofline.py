@@ -29,9 +29,9 @@ _AMPERE = {"int8": 1.0, "fp16": 1 / 2, "bf16": 1 / 2, "fp32": 1 / 4}
 (NVIDIA Ampere GA102 GPU Architecture whitepaper, table of tensor cores)."""
 
 _COPIED = 64 << 20
-# Small enough for BLAS to stay on the thread that calls it: its own would fight those of others.
-_SIDE = 64
-_MATRICES = 256
+# Large enough to come near a core's peak, and small enough to stay in its cache.
+_SIDE = 256
+_MATRICES = 16
 _SECONDS = 0.25
 
 
@@ -145,20 +145,21 @@ def measured_peaks(name: str = "this CPU", *, threads: int = 0) -> Peaks:
 
     Args:
         name: What to call it.
-        threads: How many work at a time, as an inference does; 0 means one for each core.
+        threads: How many work at a time, as an inference does; 0 means one for each core. BLAS may
+            take all cores for products: of fewer threads, their share of all is counted.
     """
-    workers = threads or _cores()
+    workers = min(threads or _cores(), _cores())
     part = np.ones(_COPIED // workers, np.uint8)
     copies = [(part.copy(), part.copy()) for _ in range(workers)]
     matrices = np.ones((_MATRICES, _SIDE, _SIDE), np.float32)
-    products = [(matrices, np.empty_like(matrices)) for _ in range(workers)]
-    with ThreadPoolExecutor(workers) as pool:
+    products = [(matrices, np.empty_like(matrices)) for _ in range(_cores())]
+    with ThreadPoolExecutor(_cores()) as pool:
         copied = _best(lambda: list(pool.map(_copy, copies)))
         multiplied = _best(lambda: list(pool.map(_multiply, products)))
     return Peaks(
         name=name,
         source=f"measured: the best of copies of {_COPIED >> 20} MiB, and of products of "
-        f"{_SIDE} x {_SIDE} FP32 matrices, on {workers} threads",
+        f"{_SIDE} x {_SIDE} FP32 matrices, for {workers} of {_cores()} cores",
         bytes_per_second=2 * part.nbytes * workers / copied,
         operations_per_second={"fp32": 2 * _MATRICES * _SIDE**3 * workers / multiplied},
         measured=True,
