@@ -172,7 +172,7 @@ class Bench:
             if sampler is not None:
                 around.enter_context(sampler)
             around.enter_context(quiet())
-            measured = self._run()
+            measured = self.run()
         progress(what, 1, 1)
         per_query = self._inputs.batch
         notes = [*advice.warnings(protocol, measured.samples), *limits(conditions)]
@@ -255,7 +255,8 @@ class Bench:
             batch = 1
         return made_up(specs, usual=usual, shapes=config.shapes, batch=batch)
 
-    def _run(self) -> Measured:
+    def run(self) -> Measured:
+        """Measures once, warm-up included, without conditions and telemetry."""
         config, protocol, inputs = self.config, self.config.protocol, self._inputs
         if isinstance(protocol, Trtexec):
             return run_trtexec(self._engine, inputs.feeds, protocol, self._clock)

@@ -117,7 +117,7 @@ def interleaved(
             check_comparable(results[0], other, force=force)
         stack.enter_context(quiet())
         figure = _figure(results[0])
-        rounds = take_turns([bench._run for bench in benches], turns, figure, progress)
+        rounds = take_turns([bench.run for bench in benches], turns, figure, progress)
         loads = [bench.measure().load_after for bench in benches]
     results = [replace(r, load_after=load) for r, load in zip(results, loads, strict=True)]
     joined = [

@@ -25,7 +25,6 @@ _STYLE = """
 .facts th.name { width: 30%; color: var(--soft); }
 """
 
-_SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
 
 _UNITS = {
     "duration": "s",
@@ -95,10 +94,7 @@ def _what(result: BenchResult) -> str:
 
 def _claim(result: BenchResult) -> str:
     """What LoadGen's rules say of the run."""
-    said = ""
-    if result.protocol in _SCENARIOS:
-        invalid = any(warning.startswith("INVALID") for warning in result.warnings)
-        said = f"The result is {'INVALID' if invalid else 'VALID'}. "
+    said = f"The result is {result.verdict}. " if result.verdict else ""
     claimed = result.claimed
     if result.protocol in ("offline", "server"):
         return said

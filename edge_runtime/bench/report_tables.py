@@ -32,27 +32,12 @@ PERCENT = Unit("%", 100.0)
 _BOUNDS = {MEMORY: "memory", COMPUTE: "compute", None: "unknown"}
 
 
-def names(result: BenchResult) -> dict[str, str]:
-    """What trtexec calls each of `MEASURED`; on a CPU the call is the compute time."""
-    gpu = result.samples.compute_start is not None
-    return {
-        "latency": "Latency",
-        "enqueue": "Enqueue Time",
-        "h2d": "H2D Latency",
-        "compute": "GPU Compute Time" if gpu else "Compute Time",
-        "d2h": "D2H Latency",
-        "preprocess": "Preprocessing",
-        "inference": "Inference",
-        "postprocess": "Decoding",
-    }
-
-
 def percentiles(result: BenchResult) -> str:
     """A column for each series that was measured, a row for each figure."""
     percents = tuple(sorted({*PERCENTILES, result.claimed.percentile}))
     found = {name: result.summary(name, percents) for name in MEASURED}
     summaries = [summary for summary in found.values() if summary is not None]
-    called = names(result)
+    called = result.names
     heads = [called[name] for name, summary in found.items() if summary is not None]
     figures: dict[str, Callable[[Summary], str]] = {
         "least": lambda summary: _bare(summary.min),

@@ -28,6 +28,7 @@ SCHEMA = 1
 FORMAT = "edge_runtime benchmark"
 
 _LIMIT = 512 << 20
+_SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
 _CLAIMED = 99.0
 
 Json = Mapping[str, Any]
@@ -155,6 +156,28 @@ class BenchResult:
     def throughput(self) -> float:
         """Queries per second: trtexec's `Throughput`."""
         return throughput(len(self.samples), self.walltime)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What trtexec calls each of `MEASURED`; on a CPU the call is the compute time."""
+        return {
+            "latency": "Latency",
+            "enqueue": "Enqueue Time",
+            "h2d": "H2D Latency",
+            "compute": "Compute Time" if self.samples.compute_start is None else "GPU Compute Time",
+            "d2h": "D2H Latency",
+            "preprocess": "Preprocessing",
+            "inference": "Inference",
+            "postprocess": "Decoding",
+        }
+
+    @property
+    def verdict(self) -> str:
+        """`VALID` or `INVALID` for LoadGen's scenarios, as its rules say; empty for others."""
+        if self.protocol not in _SCENARIOS:
+            return ""
+        invalid = any(warning.startswith("INVALID") for warning in self.warnings)
+        return "INVALID" if invalid else "VALID"
 
     @property
     def samples_per_second(self) -> float:

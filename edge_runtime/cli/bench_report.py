@@ -7,7 +7,6 @@ from edge_runtime.bench.statistics import PERCENTILES, Summary
 from edge_runtime.cli.bench_layers import layer_lines
 
 _NOT = "not applicable"
-_SCENARIOS = ("single-stream", "multi-stream", "offline", "server")
 
 
 def report(result: BenchResult) -> list[str]:
@@ -22,8 +21,7 @@ def report(result: BenchResult) -> list[str]:
     lines.append(f"Total Host Walltime: {result.walltime:g} s")
     compute = result.summary("compute")
     if compute is not None:
-        name = "Total GPU Compute Time" if _on_gpu(result) else "Total Compute Time"
-        lines.append(f"{name}: {compute.mean * compute.count / 1000:g} s")
+        lines.append(f"Total {result.names['compute']}: {compute.mean * compute.count / 1000:g} s")
     lines += ["", *_claim(result)]
     joules = result.telemetry.get("joules_per_query")
     if joules is not None:
@@ -49,25 +47,14 @@ def _subject(result: BenchResult) -> list[str]:
 
 def _times(result: BenchResult) -> list[str]:
     percentiles = sorted({*PERCENTILES, result.claimed.percentile})
-    gpu = "GPU Compute Time" if _on_gpu(result) else "Compute Time"
-    names = {
-        "latency": "Latency",
-        "enqueue": "Enqueue Time",
-        "h2d": "H2D Latency",
-        "compute": gpu,
-        "d2h": "D2H Latency",
-    }
-    if result.protocol == "end-to-end":
-        names = {
-            "latency": "Latency",
-            "preprocess": "Preprocessing",
-            "inference": "Inference",
-            "postprocess": "Decoding",
-        }
-    elif not result.protocol.startswith("trtexec"):
-        names = {"latency": "Latency"}
+    wanted = ["latency"]
+    if result.protocol.startswith("trtexec"):
+        wanted += ["enqueue", "h2d", "compute", "d2h"]
+    elif result.protocol == "end-to-end":
+        wanted += ["preprocess", "inference", "postprocess"]
     return [
-        f"{name}: {_figures(result.summary(series, percentiles))}" for series, name in names.items()
+        f"{result.names[series]}: {_figures(result.summary(series, percentiles))}"
+        for series in wanted
     ]
 
 
@@ -84,10 +71,7 @@ def _figures(summary: Summary | None) -> str:
 
 
 def _claim(result: BenchResult) -> list[str]:
-    lines = []
-    if result.protocol in _SCENARIOS:
-        invalid = any(warning.startswith("INVALID") for warning in result.warnings)
-        lines.append(f"Result is: {'INVALID' if invalid else 'VALID'}")
+    lines = [f"Result is: {result.verdict}"] if result.verdict else []
     if result.protocol in ("offline", "server"):  # Their figures are no percentile.
         return lines
     claimed = result.claimed
@@ -103,7 +87,3 @@ def _claim(result: BenchResult) -> list[str]:
         f"Early stopping: percentile {percent} is at most {claimed.estimate:g} ms with 99 % "
         f"confidence ({claimed.queries} queries, {claimed.needed} needed).",
     ]
-
-
-def _on_gpu(result: BenchResult) -> bool:
-    return result.samples.compute_start is not None
