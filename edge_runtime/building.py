@@ -287,7 +287,7 @@ def _agreement(
     """How close the bundle's graph comes to the model, on samples that show it."""
     reference = rewritten.reference
     if reference is None:
-        reference = Reference.of(model, samples.take(spread(len(samples), _COMPARED)))
+        reference = Reference.of(model.proto, samples.take(spread(len(samples), _COMPARED)))
     found = rewritten.outputs
     if found is None:
         found = reference.outputs_of(rewritten.cpu_graph or rewritten.graph, progress)

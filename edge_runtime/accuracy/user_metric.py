@@ -14,7 +14,7 @@ from edge_runtime.accuracy.bootstrap import Comparison, Floats, Score, ratio_of_
 from edge_runtime.config import digest
 from edge_runtime.errors import DataError
 from edge_runtime.tensors import Outputs
-from edge_runtime.user_function import load_function as load_function
+from edge_runtime.user_function import load_function
 
 Function = Callable[[list[Outputs], "list[Any] | None"], Any]
 

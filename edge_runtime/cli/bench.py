@@ -115,13 +115,7 @@ Examples:
     help="Shape of an input, such as x=1x3x64x64; may be repeated. Without one, the plan's usual "
     "shape, or 1 for each dynamic dimension.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(options.DEVICES),
-    default="auto",
-    show_default=True,
-    help="Where to run; auto takes the best GPU that this machine and the bundle have, else cpu.",
-)
+@options.device_option
 @click.option(
     "--cpu-mode",
     type=click.Choice(options.CPU_MODES),

@@ -107,6 +107,13 @@ shape_option = click.option(
     "profiles: the second --shape of a name is that of the second profile, such as "
     "--shape x=1x3x64x64 --shape x=8x3x64x64.",
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Where to run; auto takes the best GPU that this machine and the bundle have, else cpu.",
+)
 target_option = click.option(
     "--target",
     "targets",

@@ -54,13 +54,7 @@ _SHOWN_ROWS = 5
     "input. May be repeated.",
 )
 @options.preprocess_option
-@click.option(
-    "--device",
-    type=click.Choice(options.DEVICES),
-    default="auto",
-    show_default=True,
-    help="Where to run; auto takes the best GPU that this machine and the bundle have, else cpu.",
-)
+@options.device_option
 @click.option(
     "--cpu-mode",
     type=click.Choice(options.CPU_MODES),

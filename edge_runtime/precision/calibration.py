@@ -159,7 +159,9 @@ def calibrate_and_try(
     candidates = {
         name: without_unused(cache, products) for name, cache in {**bases, **corrected}.items()
     }
-    trial = Reference.of(model, samples.take(places)) if places and len(candidates) > 1 else None
+    trial = None
+    if places and len(candidates) > 1:
+        trial = Reference.of(model.proto, samples.take(places))
     chosen = choose_corrections(model, config, candidates, trial, progress)
     # By the names of the model's own tensors.
     seen = {products.get(name, name): histogram for name, histogram in plain.histograms.items()}

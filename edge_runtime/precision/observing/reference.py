@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from onnx import ModelProto
+
 from edge_runtime.backends.cpu import open_session, run_session
-from edge_runtime.model import Model
 from edge_runtime.precision.graphs.heap import release_memory
 from edge_runtime.precision.observing.parallel import threads_for, workers_for
 from edge_runtime.progress import Progress, silent
@@ -29,20 +30,19 @@ class Reference:
     outputs: Sequence[Sequence[Array]]
 
     @classmethod
-    def of(cls, model: Model, samples: Iterable[Feeds], progress: Progress = silent) -> Reference:
-        """Runs a model on samples, and tells of every sample."""
-        names = [spec.name for spec in model.outputs]
+    def of(cls, proto: ModelProto, samples: Iterable[Feeds]) -> Reference:
+        """Runs a model on samples."""
+        names = [value.name for value in proto.graph.output]
         feeds = [{name: array.copy() for name, array in one.items()} for one in samples]
-        graph = model.proto.SerializeToString()
-        return cls(names, feeds, outputs_of(graph, names, feeds, progress))
+        return cls(names, feeds, _outputs_of(proto.SerializeToString(), names, feeds, silent))
 
     def outputs_of(self, graph: bytes, progress: Progress = silent) -> list[list[Array]]:
         """What another graph with these outputs makes of the samples."""
-        return outputs_of(graph, self.names, self.feeds, progress)
+        return _outputs_of(graph, self.names, self.feeds, progress)
 
 
-def outputs_of(
-    graph: bytes, names: Sequence[str], samples: Sequence[Feeds], progress: Progress = silent
+def _outputs_of(
+    graph: bytes, names: Sequence[str], samples: Sequence[Feeds], progress: Progress
 ) -> list[list[Array]]:
     """What a graph makes of samples.
 

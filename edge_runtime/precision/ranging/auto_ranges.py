@@ -28,7 +28,7 @@ from edge_runtime.precision.graphs.graph import Graph
 from edge_runtime.precision.graphs.placement import Placement
 from edge_runtime.precision.observing.calibrator import Observer
 from edge_runtime.precision.observing.histogram import Histogram
-from edge_runtime.precision.observing.reference import outputs_of
+from edge_runtime.precision.observing.reference import Reference
 from edge_runtime.precision.quantized.int8 import quantize
 from edge_runtime.precision.ranging.calibration_cache import TensorRange
 from edge_runtime.precision.ranging.ranges import LEVELS, choose_amax
@@ -120,9 +120,7 @@ def _best_at_outputs(
     samples: Samples,
 ) -> Mapping[str, str]:
     """The method of each tensor: `best`, or one for all if the model's outputs are closer so."""
-    feeds = [{name: array.copy() for name, array in one.items()} for one in samples]
-    names = [value.name for value in proto.graph.output]
-    expected = outputs_of(proto.SerializeToString(), names, feeds)
+    reference = Reference.of(proto, samples)
     choices = [best, *(dict.fromkeys(every, method.value) for method in _METHODS)]
     noises = []
     for choice in choices:
@@ -130,7 +128,7 @@ def _best_at_outputs(
         copy.CopyFrom(proto)
         amax = {name: every[name][method] for name, method in choice.items()}
         quantize(copy, Placement(placement.activations), amax, {})
-        noises.append(_noise(expected, outputs_of(copy.SerializeToString(), names, feeds)))
+        noises.append(_noise(reference.outputs, reference.outputs_of(copy.SerializeToString())))
     return choices[int(np.argmin(noises))]
 
 

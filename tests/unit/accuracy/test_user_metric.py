@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.accuracy.user_metric import UserMetric, load_function, source_digest
+from edge_runtime.accuracy.user_metric import UserMetric, source_digest
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.user_function import load_function
 
 OUTPUTS = [{"y": np.array([value], "f4")} for value in (1.0, 2.0, 3.0)]
 

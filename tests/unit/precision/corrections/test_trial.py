@@ -83,7 +83,7 @@ def test_what_is_taken_stays_although_the_array_is_used_again() -> None:
                 yield {"x": array}
 
     model = two_convolutions(np.ones(16))
-    taken = Reference.of(model, open_samples(Reused(), model.inputs).take([1, 3]))
+    taken = Reference.of(model.proto, open_samples(Reused(), model.inputs).take([1, 3]))
     assert [float(feeds["x"].max()) for feeds in taken.feeds] == [1.0, 3.0]
 
 
@@ -129,7 +129,7 @@ def test_a_correction_that_harms_is_left_out() -> None:
     plain = replace(cache, means={})
     candidates = {BIAS: ruined(cache), NOTHING: plain}
     chosen = choose_corrections(
-        model, INT8, candidates, Reference.of(model, pictures(8, seed=1))
+        model, INT8, candidates, Reference.of(model.proto, pictures(8, seed=1))
     ).cache
     assert not chosen.means
     assert chosen.tried[NOTHING] > chosen.tried[BIAS] + 6
@@ -140,7 +140,7 @@ def test_a_gain_that_a_few_samples_cannot_show_is_not_taken() -> None:
     cache = calibrate_model(model, INT8, opened(model, pictures(16)))
     candidates = {BIAS: cache, BOTH: replace(cache, means={})}
     chosen = choose_corrections(
-        model, INT8, candidates, Reference.of(model, pictures(1, seed=1))
+        model, INT8, candidates, Reference.of(model.proto, pictures(1, seed=1))
     ).cache
     assert chosen.means  # The first is kept: the other is not 24 dB better.
 
@@ -160,7 +160,7 @@ def test_what_equalization_gains_is_not_lost_with_the_bias_correction() -> None:
         BOTH: cache,
     }
     chosen = choose_corrections(
-        model, INT8, candidates, Reference.of(model, pictures(8, seed=1))
+        model, INT8, candidates, Reference.of(model.proto, pictures(8, seed=1))
     ).cache
     assert chosen.equalization
     assert NOTHING not in chosen.tried  # Only one step away from the best so far is tried.
